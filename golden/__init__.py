@@ -1,0 +1,1 @@
+"""Golden model: integer NumPy, the definition of every bit."""

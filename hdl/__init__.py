@@ -1,0 +1,1 @@
+"""Amaranth components, one per operation of the golden model."""

@@ -1,0 +1,1 @@
+"""Simulation harnesses: Amaranth and Verilator, over the same frames."""
