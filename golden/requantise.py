@@ -1,0 +1,67 @@
+"""Requantisation: from a wide accumulator to the format of an activation.
+
+By shift where scales are powers of two, by an integer multiplier (one, or one a channel) and a
+shift where they are not::
+
+    out = saturate(round(acc * multiplier[channel] / 2**shift) + zero_point)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gategrad.golden.format import Format, Rounding, round_shift, saturate
+
+
+@dataclass(frozen=True)
+class RequantiseSpec:
+    """What a requantisation does.
+
+    ``acc``: format of the accumulator; ``out``: format of the result; ``shift``: bits to drop
+    (negative: to append, exactly); ``multipliers``: empty for none, one for all channels, or one a
+    channel, each 1 to 2**31 - 1; ``zero_point``: added after rounding.
+
+    Raises ``ValueError`` on a multiplier or shift out of range and on stochastic rounding, which
+    belongs to weight updates.
+    """
+
+    acc: Format
+    out: Format
+    shift: int
+    rounding: Rounding
+    multipliers: tuple[int, ...] = ()
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "multipliers", tuple(int(m) for m in self.multipliers))
+        if any(not 0 < m < 1 << 31 for m in self.multipliers):
+            raise ValueError("every multiplier must be 1 to 2**31 - 1")
+        if not -self.out.width <= self.shift <= 61:
+            raise ValueError(f"shift must be {-self.out.width} to 61, not {self.shift}")
+        if self.multipliers and self.shift < 0:
+            raise ValueError("a multiplier goes with a shift of 0 or more")
+        if self.rounding is Rounding.STOCHASTIC:
+            raise ValueError("activations are rounded deterministically, not stochastically")
+        if self.product_width > 62:
+            raise ValueError(
+                f"accumulator of {self.acc.width} bits times a multiplier of "
+                f"{max(self.multipliers).bit_length()} bits exceeds 62 bits"
+            )
+
+    @classmethod
+    def by_shift(cls, acc: Format, out: Format, rounding: Rounding = Rounding.NEAREST):
+        """Power-of-two scales: the shift is the difference of the fraction bits."""
+        return cls(acc, out, acc.frac - out.frac, rounding)
+
+    @property
+    def product_width(self) -> int:
+        """Bits of accumulator times multiplier, signed."""
+        return self.acc.width + max((m.bit_length() for m in self.multipliers), default=0)
+
+
+def forward(spec: RequantiseSpec, acc) -> np.ndarray:
+    """Requantise ``acc`` (int64, channels last) to ``spec.out``."""
+    acc = np.asarray(acc, dtype=np.int64)
+    if spec.multipliers:
+        acc = acc * np.asarray(spec.multipliers, dtype=np.int64)
+    return saturate(round_shift(acc, spec.shift, spec.rounding) + spec.zero_point, spec.out)
