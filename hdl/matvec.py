@@ -1,0 +1,302 @@
+"""Folded matrix-vector unit: the engine of dense and convolution layers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.format import Format
+from gategrad.hdl.mac import MacArray
+from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.streams import beats, tensor_stream
+from gategrad.hdl.technology import Resources, Technology
+
+
+@dataclass(frozen=True)
+class Folding:
+    """How a layer's work is laid out in space and time.
+
+    ``pe``: outputs computed at once; ``simd``: inputs consumed a cycle; ``vectors``: input vectors
+    that share each weight; ``lanes``: outputs a beat of the output stream; ``multiplier``: ``dsp``
+    or ``logic``; ``weights``: memory of the weights, ``block``, ``logic`` or ``spram``;
+    ``buffer``: memory of the replayed input, and its ``pages`` (see :class:`Replay`).
+    """
+
+    pe: int = 1
+    simd: int = 1
+    vectors: int = 1
+    lanes: int = 1
+    multiplier: str = "logic"
+    weights: str = "block"
+    buffer: str = "block"
+    pages: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("pe", "simd", "vectors", "lanes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.pe % self.lanes:
+            raise ValueError(f"{self.lanes} output lanes do not divide pe = {self.pe}")
+
+    @property
+    def mac_lanes(self) -> int:
+        """Multiplications a cycle."""
+        return self.pe * self.simd * self.vectors
+
+
+def fold_weights(weight, folding: Folding) -> np.ndarray:
+    """Weights in the order in which the unit reads them, padded with zeros.
+
+    ``weight``: units x inputs. Returns words x (pe * simd): word ``n * SF + k`` holds, at
+    ``p * simd + s``, the weight of unit ``n * pe + p`` for input ``k * simd + s``.
+    """
+    weight = np.asarray(weight, dtype=np.int64)
+    units, inputs = weight.shape
+    pe, simd = folding.pe, folding.simd
+    groups, length = beats(units, pe), beats(inputs, simd)
+    padded = np.zeros((groups * pe, length * simd), np.int64)
+    padded[:units, :inputs] = weight
+    return (
+        padded.reshape(groups, pe, length, simd).transpose(0, 2, 1, 3).reshape(-1, pe * simd)
+    )
+
+
+def pack_words(values, width: int) -> list[int]:
+    """Each row of ``values`` as one memory word, element 0 in the lowest ``width`` bits."""
+    mask = (1 << width) - 1
+    return [
+        sum((value & mask) << (lane * width) for lane, value in enumerate(row))
+        for row in np.asarray(values).tolist()
+    ]
+
+
+class MatVec(wiring.Component):
+    """``o[u] = sum_j weight[u, j] * x[j]`` for ``units`` outputs, ``pe`` by ``simd`` at a time::
+
+        i ──> x delay ───> MacArray ──> + ──> capture ──> o
+              weights ──────^           └ acc
+
+    The input beats of a frame come once for every group of ``pe`` units (a :class:`Replay` sees to
+    that if there is more than one). The pipeline from the weights to the accumulators never
+    stalls: the last beat of a group waits at the input until a place for its results is free, and
+    everything behind it flows.
+
+    ========== ===========================================================================
+    Ports      ``i``: ``vectors * simd`` elements of ``x`` a beat (vector-major);
+               ``o``: ``vectors * lanes`` accumulators a beat (vector-major);
+               ``w_address``, ``w_data``, ``w_enable`` if ``weight`` is None or in SPRAM
+    Latency    ``latency`` cycles from the last beat of a group to its first results
+    Rate       one beat a cycle: ``cycles`` = ceil(units/pe) * ceil(inputs/simd) a frame
+    Memory     ``cycles`` words of ``pe * simd`` weights
+    ========== ===========================================================================
+
+    ``acc``: format of the accumulator, wide enough for every partial sum. ``weight``: the weights
+    (units x inputs) or None for weights that are written at run time.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: int,
+        units: int,
+        x: Format,
+        weight_format: Format,
+        acc: Format,
+        weight,
+        folding: Folding,
+        technology: Technology,
+    ):
+        self.inputs, self.units, self.x, self.acc = inputs, units, x, acc
+        self.folding, self.technology = folding, technology
+        self.length, self.groups = beats(inputs, folding.simd), beats(units, folding.pe)
+        self.mac = MacArray(
+            pe=folding.pe,
+            simd=folding.simd,
+            vectors=folding.vectors,
+            x=x,
+            weight=weight_format,
+            technology=technology,
+            multiplier=folding.multiplier,
+        )
+        # What a memory cannot be configured with, it has to be sent.
+        self.writable = weight is None or folding.weights == "spram"
+        self.memory = WeightMemory(
+            width=folding.pe * folding.simd * weight_format.width,
+            depth=self.cycles,
+            init=None
+            if self.writable
+            else pack_words(fold_weights(weight, folding), weight_format.width),
+            technology=technology,
+            storage=folding.weights,
+            writable=self.writable,
+        )
+        ports = {
+            "i": In(tensor_stream(x, folding.vectors * folding.simd)),
+            "o": Out(tensor_stream(acc, folding.vectors * folding.lanes)),
+        }
+        if self.writable:
+            ports |= {
+                "w_address": In(range(self.cycles)),
+                "w_data": In(self.memory.width),
+                "w_enable": In(1),
+            }
+        super().__init__(ports)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles that one frame takes, as long as nothing stalls it."""
+        return self.groups * self.length
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the acceptance of a group's last beat to its first beat at ``o``."""
+        return self.memory.latency + self.mac.latency + 1 + (self.slots > 1)
+
+    @property
+    def slots(self) -> int:
+        """Groups that may be in flight, so that full rate is kept when groups are short."""
+        pipeline = self.memory.latency + self.mac.latency + 1
+        drain = self.folding.pe // self.folding.lanes
+        return 1 if pipeline + drain <= self.length else 1 + beats(pipeline + 2, self.length)
+
+    @property
+    def sustainable(self) -> bool:
+        """Whether the results leave as fast as they come."""
+        return self.folding.pe // self.folding.lanes <= self.length
+
+    def cost(self) -> Resources:
+        """Multipliers, memory, accumulators, capture and the sequencer."""
+        f = self.folding
+        accumulators = f.pe * f.vectors * self.acc.width
+        capture = accumulators * (1 if self.slots == 1 else 1 + self.slots)
+        delay = self.memory.latency * f.vectors * f.simd * self.x.width
+        address = max(1, (self.cycles - 1).bit_length())
+        count = max(1, (self.length - 1).bit_length())
+        own = Resources(
+            luts=accumulators * (self.length > 1) + capture + 2 * address + 2 * count + 12,
+            ffs=accumulators * (self.length > 1) + capture + delay + address + count + 12,
+        )
+        return own + self.mac.cost() + self.memory.cost()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.mac = mac = self.mac
+        m.submodules.memory = memory = self.memory
+        folding, acc = self.folding, self.acc
+
+        # Sequencer: which beat of which group is next.
+        address, beat = Signal(range(self.cycles)), Signal(range(self.length))
+        last, issue, free = Signal(), Signal(), Signal()
+        m.d.comb += [
+            last.eq(beat == self.length - 1),
+            self.i.ready.eq(free | ~last),
+            issue.eq(self.i.valid & self.i.ready),
+        ]
+        with m.If(issue):
+            m.d.sync += beat.eq(beat + 1)
+            m.d.sync += address.eq(address + 1)
+            with m.If(last):
+                m.d.sync += beat.eq(0)
+            with m.If(address == self.cycles - 1):
+                m.d.sync += address.eq(0)
+
+        # Operands: the vector waits for its weights.
+        x = self.i.payload.as_value()
+        for stage in range(memory.latency):
+            delayed = Signal(len(x), name=f"x{stage}", reset_less=True)
+            m.d.sync += delayed.eq(x)
+            x = delayed
+        m.d.comb += [
+            memory.address.eq(address),
+            memory.enable.eq(1),
+            mac.x.as_value().eq(x),
+            mac.w.as_value().eq(memory.data),
+        ]
+        if self.writable:
+            m.d.comb += [
+                memory.w_address.eq(self.w_address),
+                memory.w_data.eq(self.w_data),
+                memory.w_enable.eq(self.w_enable),
+            ]
+
+        # Accumulators: the markers travel with the operands.
+        depth = memory.latency + mac.latency
+        valids, lasts = Signal(depth), Signal(depth)
+        m.d.sync += [valids.eq(Cat(issue, valids)), lasts.eq(Cat(issue & last, lasts))]
+        valid, done = valids[-1], lasts[-1]
+        sums = []
+        for lane in range(folding.pe * folding.vectors):
+            total = Signal(signed(acc.width), name=f"sum{lane}")
+            if self.length == 1:
+                m.d.comb += total.eq(mac.o[lane])
+            else:
+                accumulator = Signal(signed(acc.width), name=f"acc{lane}")
+                m.d.comb += total.eq(accumulator + mac.o[lane])
+                # Cleared by the flip-flop's reset, so that the adder needs no multiplexer.
+                with m.If(done):
+                    m.d.sync += accumulator.eq(0)
+                with m.Elif(valid):
+                    m.d.sync += accumulator.eq(total)
+            sums.append(total)
+        self._drain(m, sums, done, issue & last, free)
+        return m
+
+    def _drain(self, m, sums, done, reserve, free):
+        """Capture the sums when ``done`` and send them, ``lanes`` of every vector a beat.
+
+        ``reserve`` takes a place for a group that was issued; ``free`` says that there is one.
+        """
+        folding, width = self.folding, self.acc.width
+        taken, drained = Signal(), Signal()  # a group left its slot; the last beat left
+        reserved = Signal(range(self.slots + 1))
+        m.d.sync += reserved.eq(reserved + reserve - taken)
+        m.d.comb += free.eq(reserved != self.slots)
+
+        if self.slots == 1:
+            load, loaded = done, Cat(sums)
+            m.d.comb += taken.eq(drained)
+        else:
+            # Every issued group has a place in the queue, so its write needs no handshake.
+            m.submodules.queue = queue = SyncFIFOBuffered(
+                width=len(sums) * width, depth=self.slots
+            )
+            load = Signal()
+            m.d.comb += [
+                queue.w_en.eq(done),
+                queue.w_data.eq(Cat(sums)),
+                queue.r_en.eq(load),
+                load.eq(queue.r_rdy & (~self.o.valid | drained)),
+                taken.eq(load),
+            ]
+            loaded = queue.r_data
+
+        captured = Signal(data.ArrayLayout(data.ArrayLayout(signed(width), folding.pe),
+                                           folding.vectors), reset_less=True)
+        steps = folding.pe // folding.lanes
+        total = beats(self.units, folding.lanes)  # beats of a frame; the rest is padding
+        left = Signal(range(steps + 1))
+        m.d.comb += self.o.valid.eq(left != 0)
+        for vector in range(folding.vectors):
+            for lane in range(folding.lanes):
+                m.d.comb += self.o.payload[vector * folding.lanes + lane].eq(
+                    captured[vector][lane]
+                )
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += left.eq(left - 1)
+            for vector in captured:
+                m.d.sync += vector.as_value().eq(vector.as_value() >> (folding.lanes * width))
+            m.d.comb += drained.eq(left == 1)
+        with m.If(load):
+            m.d.sync += captured.as_value().eq(loaded)
+            m.d.sync += left.eq(steps)
+        short = total - (self.groups - 1) * steps  # beats of the last group
+        if short != steps:
+            group = Signal(range(self.groups))
+            with m.If(load):
+                m.d.sync += group.eq(group + 1)
+                with m.If(group == self.groups - 1):
+                    m.d.sync += group.eq(0)
+                    m.d.sync += left.eq(short)

@@ -1,0 +1,128 @@
+"""Stream width converters: the same frame, another number of lanes."""
+
+import math
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.format import Format
+from gategrad.hdl.streams import beats, connect, tensor_stream
+from gategrad.hdl.technology import Resources
+
+
+class Resize(wiring.Component):
+    """Carries frames of ``elements`` from ``lanes_in`` to ``lanes_out`` elements a beat.
+
+    ========= =========================================================================
+    Latency   1 cycle (collecting: from the last beat that goes into a word)
+    Rate      one beat a cycle on the narrower side
+    Resources one register of the wider side's width, a counter
+    ========= =========================================================================
+
+    Where neither number divides the other, two converters meet at their greatest common divisor.
+    """
+
+    def __init__(self, fmt: Format, *, elements: int, lanes_in: int, lanes_out: int):
+        self.fmt, self.elements = fmt, elements
+        self.lanes_in, self.lanes_out = lanes_in, lanes_out
+        super().__init__(
+            {"i": In(tensor_stream(fmt, lanes_in)), "o": Out(tensor_stream(fmt, lanes_out))}
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat to the word that it completes."""
+        return 1 if not self._through else 2
+
+    @property
+    def _through(self) -> int:
+        """Lanes in the middle, or 0 where one conversion is enough."""
+        common = math.gcd(self.lanes_in, self.lanes_out)
+        return 0 if common in (self.lanes_in, self.lanes_out) else common
+
+    def cost(self) -> Resources:
+        """One multiplexed register bit per bit of the wider side."""
+        if self._through:
+            return sum((part.cost() for part in self._parts()), Resources())
+        wide = max(self.lanes_in, self.lanes_out) * self.fmt.width
+        count = beats(self.elements, min(self.lanes_in, self.lanes_out)).bit_length()
+        return Resources(luts=wide + 2 * count + 4, ffs=wide + count + 1)
+
+    def _parts(self):
+        return (
+            Resize(self.fmt, elements=self.elements, lanes_in=self.lanes_in,
+                   lanes_out=self._through),
+            Resize(self.fmt, elements=self.elements, lanes_in=self._through,
+                   lanes_out=self.lanes_out),
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.lanes_in == self.lanes_out:
+            connect(m, wiring.flipped(self.i), wiring.flipped(self.o))
+        elif self._through:
+            m.submodules.narrow, m.submodules.widen = narrow, widen = self._parts()
+            connect(m, wiring.flipped(self.i), narrow.i)
+            connect(m, narrow.o, widen.i)
+            connect(m, widen.o, wiring.flipped(self.o))
+        elif self.lanes_in < self.lanes_out:
+            self._collect(m)
+        else:
+            self._distribute(m)
+        return m
+
+    def _collect(self, m):
+        """Narrow beats go to their place in a word; the last beat of a frame ends a word early."""
+        parts, total = self.lanes_out // self.lanes_in, beats(self.elements, self.lanes_in)
+        narrow = self.i.payload.as_value()
+        word = Signal(self.o.payload.shape(), reset_less=True)
+        part, full, accept = Signal(range(parts)), Signal(), Signal()
+        complete = part == parts - 1
+        if total % parts:
+            count = Signal(range(total))
+            end = count == total - 1
+            complete |= end
+            with m.If(accept):
+                m.d.sync += count.eq(count + 1)
+                with m.If(end):
+                    m.d.sync += count.eq(0)
+        m.d.comb += [
+            self.o.valid.eq(full),
+            self.o.payload.eq(word),
+            self.i.ready.eq(~full | self.o.ready),
+            accept.eq(self.i.valid & self.i.ready),
+        ]
+        with m.If(self.o.ready):
+            m.d.sync += full.eq(0)
+        with m.If(accept):
+            with m.If(part == 0):  # clears the places that a short frame leaves empty
+                m.d.sync += word.as_value().eq(narrow)
+            with m.Else():
+                m.d.sync += word.as_value().word_select(part, len(narrow)).eq(narrow)
+            m.d.sync += part.eq(part + 1)
+            with m.If(complete):
+                m.d.sync += [part.eq(0), full.eq(1)]
+
+    def _distribute(self, m):
+        """A wide beat is shifted out; padding at the end of a frame is not sent."""
+        parts, total = self.lanes_in // self.lanes_out, beats(self.elements, self.lanes_out)
+        word = Signal(len(self.i.payload.as_value()), reset_less=True)
+        width = len(self.o.payload.as_value())
+        left = Signal(range(parts + 1))
+        sent = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.o.valid.eq(left != 0),
+            self.o.payload.as_value().eq(word[:width]),
+            self.i.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
+        ]
+        with m.If(sent):
+            m.d.sync += [left.eq(left - 1), word.eq(word >> width)]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [word.eq(self.i.payload.as_value()), left.eq(parts)]
+            if total % parts:
+                words = beats(self.elements, self.lanes_in)
+                count = Signal(range(words))
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == words - 1):
+                    m.d.sync += [count.eq(0), left.eq(total % parts)]
