@@ -53,7 +53,7 @@ def run_stream(
     ``stall_i`` and ``stall_o`` are the shares of cycles in which the source has nothing and the
     sink takes nothing (0 never, below 1). While ``i.valid`` is low the payload is random bits.
     Fails if the output drops ``valid`` or changes its payload before it was taken, if a beat too
-    many comes, or if after ``timeout`` cycles (default: 2,000 and 50 a beat) beats are still missing.
+    many comes, or if one is missing after ``timeout`` cycles (default: 2,000 and 50 a beat).
     ``record``, a dict, receives the cycle numbers of transfers: ``record["i"]``, ``record["o"]``.
     """
     input_beats = [_pack(dut.i.payload, beat) for beat in input_beats]
