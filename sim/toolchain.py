@@ -42,8 +42,8 @@ def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(named) if named else Path(base, "gategrad")
     try:
-        if not folder.is_absolute() and not named:
-            raise OSError
+        if not named and not (os.environ.get("XDG_CACHE_HOME") or os.environ.get("HOME", "~")):
+            raise OSError  # HOME is empty, which expanduser takes for the root
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
