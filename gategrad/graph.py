@@ -1,0 +1,308 @@
+"""The network as its author describes it: layers, tensors and shapes, no hardware.
+
+From Python::
+
+    Network([Dense(32, activation="relu", name="hidden"), Dense(10, name="output")], input=784)
+
+or from a TOML file, where the same fields are keys (see ``examples/``)::
+
+    network = Network.load("mnist.toml")
+"""
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gategrad.errors import GategradError
+from gategrad.golden.format import Format
+from gategrad.layers import BITS, Activation, Layer
+from gategrad.operations import OPERATIONS, Shape
+from gategrad.settings import Settings, key, suggest
+
+BYTE = Format(8, 8, signed=False)
+INPUT = "input"  # name of the node that layers without a predecessor take
+
+
+@dataclass(frozen=True)
+class Input(Settings):
+    """What goes in: ``shape`` of a sample and ``format`` of its elements (UQ0.8: byte / 256)."""
+
+    WHERE = "[input]"
+
+    shape: tuple[int, ...] = key(low=1, high=1 << 20)
+    format: Format = key(BYTE)  # noqa: RUF009 (a field specifier, not a shared value)
+
+    @property
+    def size(self) -> int:
+        """Elements of a sample."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Training(Settings):
+    """How to train on the host (``[train]``).
+
+    ``rate``: learning rate, falling along a half cosine to nothing if ``schedule = "cosine"``;
+    ``validation``: share of the training samples kept back to choose the best epoch;
+    ``patience``: epochs without improvement before stopping (0: never).
+    """
+
+    WHERE = "[train]"
+
+    epochs: int = key(20, low=0, high=1_000_000)
+    batch: int = key(32, low=1, high=1 << 20)
+    rate: float = key(0.002, low=1e-9, high=1e3)
+    loss: str = key(
+        "softmax_cross_entropy",
+        choices=("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"),
+    )
+    optimiser: str = key("adam", choices=("adam", "sgd"))
+    momentum: float = key(0.9, low=0.0, high=0.9999)
+    weight_decay: float = key(1e-4, low=0.0, high=1.0)
+    schedule: str = key("cosine", choices=("cosine", "constant"))
+    validation: float = key(0.0, low=0.0, high=0.5)
+    patience: int = key(0, low=0, high=1_000_000)
+    seed: int = key(1, low=0, high=(1 << 63) - 1)
+
+
+@dataclass(frozen=True)
+class Quantisation(Settings):
+    """How to quantise (``[quantise]``): bits of weights and activations, each 2 to 16.
+
+    ``scale``: ``"power_of_two"`` (requantise by shift) or ``"free"`` (a scale for the weights of
+    each unit, requantise by multiplier and shift); ``table_bits``: bits into sigmoid, tanh and
+    leaky ReLU (0: the greater of 10 and the activation's); ``output_bits``: bits of the last layer
+    (0: its accumulator as it is, nothing lost); ``finetune``: epochs of training with quantised
+    weights and activations.
+    """
+
+    WHERE = "[quantise]"
+
+    weight_bits: int = key(8, **BITS)
+    activation_bits: int = key(8, **BITS)
+    table_bits: int = key(0, low=0, high=16)
+    output_bits: int = key(0, low=0, high=32)
+    scale: str = key("power_of_two", choices=("power_of_two", "free"))
+    finetune: int | None = key(None, low=0, high=10_000)
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """One operation of the float graph: ``inputs`` are node names, ``shape`` that of the output."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    layer: Layer
+    shape: Shape
+    input_shapes: tuple[Shape, ...]
+
+    @property
+    def parameters(self) -> dict[str, Shape]:
+        """Shapes of the parameters by name."""
+        return OPERATIONS[self.op].parameters(self.layer, self.input_shapes)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of layers; ``nodes`` are its operations in an order in which they can run.
+
+    ``layers``: a list of :class:`~gategrad.layers.Layer`, the last one is the output; ``input``:
+    :class:`Input`, or a shape. A layer with an activation becomes two nodes, ``hidden`` and
+    ``hidden_relu``; other layers take the activated one under the layer's name.
+
+    Raises :class:`GategradError` naming file, layer and key.
+    """
+
+    layers: tuple[Layer, ...]
+    input: Input
+    name: str = "network"
+    training: Training = field(default_factory=Training)
+    quantisation: Quantisation = field(default_factory=Quantisation)
+    source: str = field(default="", compare=False)
+    nodes: tuple[GraphNode, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        shape = self.input
+        put = object.__setattr__
+        put(self, "layers", tuple(self.layers))
+        put(self, "input", shape if isinstance(shape, Input) else Input(shape))
+        put(self, "nodes", _connect(self.layers, self.input.shape, self._where))
+
+    @property
+    def output(self) -> GraphNode:
+        """The node whose values are the network's."""
+        return self.nodes[-1]
+
+    @property
+    def outputs(self) -> int:
+        """Elements of a result."""
+        return math.prod(self.output.shape)
+
+    def node(self, name: str) -> GraphNode:
+        """The node called ``name``; raises ``KeyError``."""
+        return {n.name: n for n in self.nodes}[name]
+
+    def _where(self, name: str = "") -> str:
+        return ": ".join(p for p in (self.source, f"layer {name!r}" if name else "") if p)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Network":
+        """Read a TOML file.
+
+        Raises :class:`GategradError` for a file that is missing, no TOML or no network.
+        """
+        path = Path(path)
+        try:
+            text = path.read_bytes().decode("utf-8")
+            table = tomllib.loads(text)
+        except FileNotFoundError:
+            raise GategradError(f"{path}: no such file") from None
+        except IsADirectoryError:
+            raise GategradError(f"{path}: is a folder; name the .toml file in it") from None
+        except UnicodeDecodeError:
+            raise GategradError(f"{path}: is no text file; a network is a .toml file") from None
+        except tomllib.TOMLDecodeError as error:
+            raise GategradError(f"{path}: not valid TOML: {error}") from None
+        except OSError as error:
+            raise GategradError(f"{path}: cannot be read: {error.strerror}") from None
+        return cls.from_table(table, str(path), default_name=path.stem)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], source: str = "", default_name="network"):
+        """Make from nested tables, as TOML or JSON hold them."""
+        at = f"{source}: " if source else ""
+        known = ("name", "input", "layers", "train", "quantise")
+        for name in table:
+            if name not in known:
+                raise GategradError(f"{at}unknown key {name!r}{suggest(name, known)}")
+        for name in ("input", "layers"):
+            if name not in table:
+                how = "[input] with shape = [784]" if name == "input" else "at least one [[layers]]"
+                raise GategradError(f"{at}key {name!r} is missing; write {how}")
+        name = table.get("name", default_name)
+        if not isinstance(name, str) or not name:
+            raise GategradError(f"{at}name must be text, not {name!r}")
+        if not isinstance(table["layers"], list):
+            raise GategradError(f"{at}layers must be a list of tables; write [[layers]]")
+        return cls(
+            tuple(_layer(t, i, at) for i, t in enumerate(table["layers"], 1)),
+            Input.from_table(table["input"], f"{at}[input]"),
+            name,
+            Training.from_table(table.get("train", {}), f"{at}[train]"),
+            Quantisation.from_table(table.get("quantise", {}), f"{at}[quantise]"),
+            source,
+        )
+
+    def table(self) -> dict[str, Any]:
+        """The description as nested plain tables; :meth:`from_table` takes them back."""
+        return {
+            "name": self.name,
+            "input": {"shape": list(self.input.shape), "format": str(self.input.format)},
+            "layers": [{"type": lay.TYPE, **lay.table()} for lay in self.layers],
+            "train": self.training.table(),
+            "quantise": self.quantisation.table(),
+        }
+
+
+def _layer(table: Any, number: int, at: str) -> Layer:
+    if not isinstance(table, Mapping):
+        raise GategradError(f"{at}layer {number}: must be a table of keys, not {table!r}")
+    name = table.get("name")
+    where = f"{at}layer {name!r}" if isinstance(name, str) and name else f"{at}layer {number}"
+    keys = dict(table)
+    kind = keys.pop("type", None)
+    if kind is None:
+        raise GategradError(f"{where}: key 'type' is missing; known: {', '.join(OPERATIONS)}")
+    if kind not in OPERATIONS:
+        close = suggest(kind, OPERATIONS)
+        known = "" if "known:" in close else f" Known: {', '.join(OPERATIONS)}."
+        raise GategradError(f"{where}: unknown type {kind!r}{close}{known}")
+    return OPERATIONS[kind].layer.from_table(keys, where)
+
+
+def _names(layers: Sequence[Layer], where) -> list[str]:
+    """A unique name for every layer."""
+    if not layers:
+        at = where()
+        raise GategradError(f"{at}{': ' if at else ''}a network needs at least one layer")
+    names: list[str] = []
+    for number, layer in enumerate(layers, 1):
+        if not isinstance(layer, Layer):
+            raise GategradError(f"layer {number} is {layer!r}, which is no layer such as Dense(10)")
+        name = layer.name  # type: ignore[attr-defined]
+        if name is None:
+            name = f"{layer.TYPE}{sum(other.TYPE == layer.TYPE for other in layers[:number])}"
+        if not re.fullmatch(r"[A-Za-z_/][\w./:-]*", name) or name == INPUT:
+            raise GategradError(
+                f"{where(name)}: name must start with a letter, hold letters, digits and _./:- "
+                f"only, and not be {INPUT!r}"
+            )
+        if name in names:
+            raise GategradError(f"{where(name)}: two layers have this name; give each its own")
+        names.append(name)
+    return names
+
+
+def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, ...]:
+    """Nodes in topological order, shapes inferred; layer names lead to activated outputs."""
+    names = _names(layers, where)
+    functions = [getattr(layer, "activation", "none") for layer in layers]
+    activation = dict(zip(names, functions, strict=True))
+    ends = {n: n if a == "none" else f"{n}_{a}" for n, a in activation.items()}
+    ends[INPUT] = INPUT
+    for name, end in ends.items():
+        if end != name and end in names:
+            raise GategradError(f"{where(end)}: {name!r} with its activation has this name already")
+    waiting: dict[str, tuple[Layer, tuple[str, ...]]] = {}
+    for name, layer, before in zip(names, layers, [INPUT, *names], strict=False):
+        inputs = layer.inputs or (before,)  # type: ignore[attr-defined]
+        for source in inputs:
+            if source not in ends:
+                raise GategradError(
+                    f"{where(name)}: inputs: there is no layer {source!r}{suggest(source, ends)}"
+                )
+        arity = OPERATIONS[layer.TYPE].arity
+        if len(inputs) != arity:
+            raise GategradError(
+                f"{where(name)}: inputs: a {layer.TYPE} layer takes {arity}, not {len(inputs)}"
+            )
+        waiting[name] = (layer, inputs)
+    used = {source for _, inputs in waiting.values() for source in inputs}
+    for name in names[:-1]:
+        if name not in used:
+            raise GategradError(
+                f"{where(name)}: no layer takes its output, and it is not the last layer"
+            )
+    shapes, nodes = {INPUT: shape}, []
+
+    def add(name: str, op: str, inputs: tuple[str, ...], layer: Layer) -> None:
+        given = tuple(shapes[source] for source in inputs)
+        try:
+            shapes[name] = OPERATIONS[op].shape(layer, given)
+        except GategradError as error:
+            raise GategradError(f"{where(name)}: {error}") from None
+        nodes.append(GraphNode(name, op, inputs, layer, shapes[name], given))
+
+    while waiting:
+        ready = [n for n, (_, ins) in waiting.items() if all(ends[i] in shapes for i in ins)]
+        if not ready:
+            raise GategradError(f"{where(next(iter(waiting)))}: inputs: its inputs form a cycle")
+        for name in ready:
+            layer, inputs = waiting.pop(name)
+            add(name, layer.TYPE, tuple(ends[i] for i in inputs), layer)
+            if ends[name] != name:
+                function = Activation(
+                    activation[name],
+                    slope=layer.slope,  # type: ignore[attr-defined]
+                    name=ends[name],
+                    activation_bits=layer.activation_bits,  # type: ignore[attr-defined]
+                )
+                add(ends[name], "activation", (name,), function)
+    last = ends[names[-1]]
+    # The output comes last whatever the order of the description.
+    return tuple(sorted(nodes, key=lambda n: n.name == last))

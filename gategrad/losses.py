@@ -1,0 +1,54 @@
+"""Losses: ``loss(outputs, targets) -> (mean over the samples, its gradient at the outputs)``.
+
+The cross-entropies bring their own sigmoid or softmax, so their gradient is ``(f - y) / samples``.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+
+def squared_error(f, y):
+    """Half the squared error, summed over the outputs; the gradient is f - y."""
+    return float(0.5 * np.square(f - y).sum() / len(f)), (f - y) / len(f)
+
+
+def softmax_cross_entropy(f, y):
+    """``-sum(y * log(softmax(f)))``."""
+    shifted = f - f.max(axis=1, keepdims=True)
+    exp = np.exp(shifted)
+    total = exp.sum(axis=1, keepdims=True)
+    return float((y * (np.log(total) - shifted)).sum() / len(f)), (exp / total - y) / len(f)
+
+
+def sigmoid_cross_entropy(f, y):
+    """``-sum(y * log(sigmoid(f)) + (1 - y) * log(1 - sigmoid(f)))``."""
+    # log(1 + exp(-|f|)) does not overflow.
+    loss = np.maximum(f, 0) - f * y + np.log1p(np.exp(-np.abs(f)))
+    return float(loss.sum() / len(f)), (0.5 + 0.5 * np.tanh(0.5 * f) - y) / len(f)
+
+
+LOSSES: Mapping[str, Callable] = {
+    "squared_error": squared_error,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "sigmoid_cross_entropy": sigmoid_cross_entropy,
+}
+
+
+def targets(labels, outputs: int, dtype=np.float64) -> np.ndarray:
+    """Labels as targets: one-hot, or 0 and 1 where there is a single output."""
+    labels = np.asarray(labels)
+    if outputs == 1:
+        return labels.reshape(-1, 1).astype(dtype)
+    return (labels[:, None] == np.arange(outputs)).astype(dtype)
+
+
+def threshold(loss: str) -> float:
+    """The output above which a network of one output says 1."""
+    return 0.5 if loss == "squared_error" else 0.0
+
+
+def classify(outputs, at: float = 0.5) -> np.ndarray:
+    """Classes: the greatest output, the lowest on a tie; of a single output, whether it is > at."""
+    outputs = np.asarray(outputs).reshape(len(outputs), -1)
+    return (outputs[:, 0] > at).astype(np.int64) if outputs.shape[1] == 1 else outputs.argmax(1)

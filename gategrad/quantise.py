@@ -1,0 +1,239 @@
+"""From a float network to integers: formats chosen from the weights and from a measured run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gategrad import reference
+from gategrad.data import Dataset, raw_inputs
+from gategrad.errors import GategradError
+from gategrad.golden.activation import FUNCTIONS, ActivationSpec
+from gategrad.golden.dense import DenseSpec, acc_format
+from gategrad.golden.format import Format, Rounding
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.graph import INPUT, GraphNode, Network, Quantisation
+from gategrad.layers import Activation
+from gategrad.model import Model, Node
+from gategrad.operations import OPERATIONS
+from gategrad.reference import Params
+from gategrad.report import Report, Tensor, measure
+
+CALIBRATION = 1000  # samples that are run to measure ranges
+MULTIPLIER_BITS = 15  # of the greatest multiplier of a layer with free scales
+
+
+def choose_frac(values, bits: int, signed: bool, at=lambda v: v) -> Format:
+    """The format of ``bits`` bits with the least squared error over ``values`` (real).
+
+    A format that saturates a few outliers is often better than one that holds them. ``at`` is what
+    becomes of the values: the error is measured behind it.
+    """
+    values = np.asarray(values, np.float64)
+    peak = float(np.abs(values).max(initial=0.0))
+    if peak == 0.0:
+        return Format(bits, bits - signed, signed)
+    # With this fraction the peak just fits; finer ones saturate.
+    coarse = bits - signed - int(np.ceil(np.log2(peak)))
+    wanted = at(values)
+    formats = [Format(bits, coarse + finer, signed) for finer in range(-1, 5)]
+    errors = [np.square(at(f.real(f.quantise(values))) - wanted).sum() for f in formats]
+    return formats[int(np.argmin(errors))]
+
+
+@dataclass
+class Context:
+    """What the rows of the operation table need to add integer nodes."""
+
+    network: Network
+    params: Params
+    settings: Quantisation
+    values: dict[str, np.ndarray]  # float outputs of every node, measured
+    nodes: list[Node] = field(default_factory=list)
+    integers: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    tensors: list[Tensor] = field(default_factory=list)
+    # Where a graph node's values are found: name of the integer node and its format.
+    found: dict[str, tuple[str, Format]] = field(default_factory=dict)
+
+    def consumers(self, name: str) -> list[GraphNode]:
+        """Nodes that take the output of ``name``."""
+        return [n for n in self.network.nodes if name in n.inputs]
+
+    def bits(self, node: GraphNode, key: str) -> int:
+        """A width: the layer's own, or the network's."""
+        own = getattr(node.layer, key, None)
+        return getattr(self.settings, key) if own is None else own
+
+    def add(self, node: GraphNode, spec, integers: dict[str, np.ndarray] | None = None) -> None:
+        """Append the integer node of ``node``."""
+        inputs = tuple(self.found[i][0] for i in node.inputs)
+        self.nodes.append(Node(node.name, node.op, inputs, spec))
+        if integers:
+            self.integers[node.name] = integers
+        self.found[node.name] = (node.name, spec.out)
+
+
+def quantise(
+    network: Network,
+    params: Params,
+    data: Dataset,
+    settings: Quantisation | None = None,
+    *,
+    progress=None,
+) -> Model:
+    """Quantise a trained network; ``data`` gives the calibration samples (of its training part).
+
+    With ``finetune`` (by default 10 epochs where a width is 4 bits or less) the float parameters
+    are first trained further with quantised values; ``progress`` is called as by ``train``.
+
+    Raises :class:`GategradError` on data or parameters that do not fit or are not finite.
+    """
+    settings = settings or network.quantisation
+    reference.check_parameters(network, params, f"network {network.name!r}")
+    raw = raw_inputs(data.x_train[:CALIBRATION], network.input.shape, network.input.format,
+                     data.name)
+    x = network.input.format.real(raw)
+    context = _build(network, params, settings, x)
+    epochs = _finetune_epochs(network, settings)
+    tuned = params
+    if epochs:
+        from gategrad.finetune import finetune
+
+        tuned = finetune(context, data, epochs, progress)
+        context = _build(network, tuned, settings, x)
+    report = Report((measure(INPUT, x, network.input.format), *context.tensors))
+    return Model(
+        network.name,
+        network.input,
+        tuple(context.nodes),
+        context.integers,
+        network,
+        params,
+        data.classes,
+        {"data": data.name, "finetuned": epochs, "quantisation": report.table()},
+    )
+
+
+def _finetune_epochs(network: Network, settings: Quantisation) -> int:
+    if settings.finetune is not None:
+        return settings.finetune
+    widths = [settings.weight_bits, settings.activation_bits]
+    for node in network.nodes:
+        widths += [getattr(node.layer, k, None) or 16 for k in ("weight_bits", "activation_bits")]
+    return 10 if min(widths) <= 4 else 0
+
+
+def _build(network: Network, params: Params, settings: Quantisation, x) -> Context:
+    values, _ = reference.run(network, params, x)
+    context = Context(network, params, settings, values)
+    context.found[INPUT] = (INPUT, network.input.format)
+    for node in network.nodes:
+        if node.name not in context.found:  # an activation may be part of the node before it
+            OPERATIONS[node.op].quantise.load()(context, node)
+    if not context.nodes:
+        raise GategradError(f"network {network.name!r}: nothing to compute")
+    return context
+
+
+def quantise_dense(context: Context, node: GraphNode) -> None:
+    """Dense, with the ReLU behind it, if any: an unsigned output saturates at 0."""
+    _, x = context.found[node.inputs[0]]
+    weight, bias = (context.params[node.name][k] for k in ("weight", "bias"))
+    next_nodes = context.consumers(node.name)
+    function = None
+    if len(next_nodes) == 1 and isinstance(next_nodes[0].layer, Activation):
+        function = next_nodes[0].layer
+    relu = function is not None and function.function == "relu"
+    end = next_nodes[0] if relu else node
+    raw = end is context.network.output and not context.settings.output_bits
+    bits = context.bits(node, "weight_bits")
+    if context.settings.scale == "free" and not raw:
+        integers, fmt, scales = _weights_free(weight, bits, bias, x)
+    else:
+        fmt = choose_frac(weight, bits, signed=True)
+        integers, scales = fmt.quantise(weight), np.full(len(weight), fmt.step)
+    acc_frac = x.frac + fmt.frac
+    bias_integers = np.floor(bias / (scales * x.step) + 0.5).astype(np.int64)
+    acc = acc_format(integers, bias_integers, x, acc_frac)
+    out = _dense_out(context, node, end, function, acc, raw, relu)
+    spec = DenseSpec(
+        weight.shape[1], len(weight), x, fmt, _requantise(acc, out, scales / fmt.step)
+    )
+    context.add(node, spec, {"weight": integers, "bias": bias_integers})
+    context.found[end.name] = (node.name, out)
+    context.tensors += [
+        measure(f"{node.name}.weight", weight, fmt, integers * scales[:, None]),
+        measure(f"{node.name}.bias", bias, acc, bias_integers * scales * x.step),
+        measure(node.name, context.values[end.name], out),
+    ]
+
+
+def _dense_out(context, node, end, function, acc: Format, raw: bool, relu: bool) -> Format:
+    if raw:
+        return Format(acc.width - 1, acc.frac, signed=False) if relu else acc
+    values = context.values[end.name]
+    if end is context.network.output:
+        return choose_frac(values, context.settings.output_bits, signed=not relu)
+    if function is None or relu:
+        return choose_frac(values, context.bits(node, "activation_bits"), signed=not relu)
+    # In front of a table the error counts behind the function: saturating its flat ends is free.
+    bits = context.settings.table_bits or max(10, context.bits(node, "activation_bits"))
+    row = FUNCTIONS[function.function]
+    return choose_frac(values, bits, True, lambda v: row.f(v, function.beta))
+
+
+def _weights_free(weight, bits: int, bias, x: Format):
+    """Weights with a scale for every unit: ``(integers, nominal format, scales)``."""
+    top = (1 << (bits - 1)) - 1
+    peak = np.abs(weight).max(axis=1)
+    # No unit so fine that its multiplier vanishes beside the others' or its bias grows huge.
+    floor = max(peak.max() / 1024, 2.0**-40)
+    floor = np.maximum(floor, np.abs(bias) / x.step * top / 2.0**24)
+    peak = np.maximum(peak, floor)
+    best = np.full(len(weight), np.inf)
+    scales = peak / top
+    for share in np.linspace(1.0, 0.4, 25):
+        scale = peak * share / top
+        integers = np.clip(np.rint(weight / scale[:, None]), -top - 1, top)
+        error = np.square(integers * scale[:, None] - weight).sum(axis=1)
+        scales, best = np.where(error < best, scale, scales), np.minimum(error, best)
+    fmt = Format(bits, round(-np.log2(scales.max())))
+    return fmt.quantise(weight / scales[:, None] * fmt.step), fmt, scales
+
+
+def _requantise(acc: Format, out: Format, ratios: Sequence[float]) -> RequantiseSpec:
+    """By shift if every ratio of true to nominal scale is 1, else by multiplier and shift."""
+    if np.all(np.asarray(ratios) == 1.0):
+        return RequantiseSpec.by_shift(acc, out)
+    total = np.asarray(ratios) * 2.0 ** (out.frac - acc.frac)
+    shift = MULTIPLIER_BITS - int(np.ceil(np.log2(total.max())))
+    multipliers = np.clip(np.rint(total * 2.0**shift), 1, None).astype(np.int64)
+    return RequantiseSpec(acc, out, shift, Rounding.NEAREST, tuple(multipliers.tolist()))
+
+
+def quantise_activation(context: Context, node: GraphNode) -> None:
+    """A table or arithmetic of its own."""
+    layer = node.layer
+    assert isinstance(layer, Activation)
+    _, x = context.found[node.inputs[0]]
+    bits = context.bits(node, "activation_bits")
+    row = FUNCTIONS[layer.function]
+    out = (
+        Format(bits, bits - (row.low < 0), signed=row.low < 0)  # exactly the range of f
+        if np.isfinite(row.high)
+        else choose_frac(context.values[node.name], bits, signed=row.low < 0)
+    )
+    if x.width > 16:
+        raise GategradError(
+            f"layer {node.name!r}: {layer.function} takes at most 16 bits, its input has {x.width}"
+        )
+    try:
+        context.add(node, ActivationSpec(layer.function, x, out, layer.beta))
+    except ValueError as error:
+        raise GategradError(f"layer {node.name!r}: {error}") from None
+    context.tensors.append(measure(node.name, context.values[node.name], out))
+
+
+def quantise_flatten(context: Context, node: GraphNode) -> None:
+    """Elements travel in the same order, so there is nothing to do."""
+    context.found[node.name] = context.found[node.inputs[0]]

@@ -1,0 +1,142 @@
+"""Float reference of a graph: forward and backward, against which accuracy is measured.
+
+Arrays have the samples on their first axis. The dtype of the parameters decides that of the
+arithmetic: float32 to train, float64 to compare with numerical differentiation.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gategrad.errors import GategradError
+from gategrad.golden.activation import FUNCTIONS
+from gategrad.graph import INPUT, Network
+from gategrad.layers import Activation, Dense, Flatten
+from gategrad.operations import OPERATIONS
+
+Params = dict[str, dict[str, np.ndarray]]
+# Called with a node's name and its output; what it returns is used instead.
+Hook = Callable[[str, np.ndarray], np.ndarray]
+
+
+class DenseReference:
+    """``x @ weight.T + bias``."""
+
+    @staticmethod
+    def forward(layer: Dense, params, inputs):
+        (x,) = inputs
+        return x @ params["weight"].T + params["bias"], x
+
+    @staticmethod
+    def backward(layer: Dense, params, saved, delta):
+        return (delta @ params["weight"],), {"weight": delta.T @ saved, "bias": delta.sum(axis=0)}
+
+
+class ActivationReference:
+    """A function of every element; f' comes from the output, as in hardware."""
+
+    @staticmethod
+    def forward(layer: Activation, params, inputs):
+        (x,) = inputs
+        y = FUNCTIONS[layer.function].f(x, layer.beta).astype(x.dtype)
+        return y, y
+
+    @staticmethod
+    def backward(layer: Activation, params, saved, delta):
+        slope = FUNCTIONS[layer.function].df_y(saved, layer.beta)
+        return (delta * slope.astype(delta.dtype),), {}
+
+
+class FlattenReference:
+    """Any shape to one dimension."""
+
+    @staticmethod
+    def forward(layer: Flatten, params, inputs):
+        (x,) = inputs
+        return x.reshape(len(x), -1), x.shape
+
+    @staticmethod
+    def backward(layer: Flatten, params, saved, delta):
+        return (delta.reshape(saved),), {}
+
+
+def initialise(network: Network, seed: int = 1, dtype=np.float64) -> Params:
+    """Seeded initial parameters: weights normal with He's deviation before a ReLU, Glorot's
+    elsewhere; biases zero."""
+    random = np.random.default_rng(seed)
+    rectified = {
+        source
+        for n in network.nodes
+        if isinstance(n.layer, Activation) and n.layer.function in ("relu", "leaky_relu")
+        for source in n.inputs
+    }
+    params: Params = {}
+    for node in network.nodes:
+        for name, shape in node.parameters.items():
+            if len(shape) == 1:
+                value = np.zeros(shape)
+            else:
+                fan_in, fan_out = int(np.prod(shape[1:])), shape[0]
+                variance = 2 / fan_in if node.name in rectified else 2 / (fan_in + fan_out)
+                value = random.normal(0, np.sqrt(variance), shape)
+            params.setdefault(node.name, {})[name] = value.astype(dtype)
+    return params
+
+
+def check_parameters(network: Network, params: Mapping, where: str = "parameters") -> None:
+    """Raises :class:`GategradError` on parameters that are missing, misshapen, NaN or infinite."""
+    for node in network.nodes:
+        for name, shape in node.parameters.items():
+            value = params.get(node.name, {}).get(name)
+            if value is None:
+                raise GategradError(f"{where}: layer {node.name!r}: {name} is missing")
+            if value.shape != shape:
+                raise GategradError(
+                    f"{where}: layer {node.name!r}: {name} has shape {value.shape}, not {shape}"
+                )
+            if not np.isfinite(value).all():
+                raise GategradError(
+                    f"{where}: layer {node.name!r}: {name} holds NaN or infinity; train again, "
+                    "with a lower rate if it diverged"
+                )
+
+
+def run(network: Network, params: Params, x, hook: Hook | None = None):
+    """Forward: ``(values, saved)`` of every node by name.
+
+    ``x``: samples x the input's shape, real; ``hook`` replaces each node's output, and the input.
+    """
+    first = x if hook is None else hook(INPUT, x)
+    values: dict[str, np.ndarray] = {INPUT: first}
+    saved: dict[str, Any] = {}
+    for node in network.nodes:
+        operation = OPERATIONS[node.op].reference.load()
+        inputs = [values[i] for i in node.inputs]
+        out, saved[node.name] = operation.forward(node.layer, params.get(node.name, {}), inputs)
+        values[node.name] = out if hook is None else hook(node.name, out)
+    return values, saved
+
+
+def forward(network: Network, params: Params, x) -> np.ndarray:
+    """Real outputs of the last layer: samples x the output's shape."""
+    values, _ = run(network, params, np.reshape(x, (len(x), *network.input.shape)))
+    return values[network.output.name]
+
+
+def backward(network: Network, params: Params, saved, delta) -> tuple[np.ndarray, Params]:
+    """From ``delta``, the loss's gradient at the output, back: ``(gradient at the input,
+    gradients of the parameters)``."""
+    deltas = {network.output.name: delta}
+    gradients: Params = {}
+    for node in reversed(network.nodes):
+        operation = OPERATIONS[node.op].reference.load()
+        back, found = operation.backward(
+            node.layer, params.get(node.name, {}), saved[node.name], deltas.pop(node.name)
+        )
+        if found:
+            gradients[node.name] = found
+        for source, value in zip(node.inputs, back, strict=True):
+            # Where a value went several ways, its deltas add up.
+            deltas[source] = deltas[source] + value if source in deltas else value
+    return deltas[INPUT], gradients
