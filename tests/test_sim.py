@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Instance, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from support import run_stream
@@ -18,7 +18,6 @@ from gategrad.sim.compare import first_difference
 from gategrad.sim.result import PortFormat, SimulationTimeout, Stalls, StreamRuleError
 from gategrad.sim.verilator import VerilatorModel
 from gategrad.sim.verilog import module_ports, to_verilog
-
 
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
@@ -297,3 +296,73 @@ def test_first_difference():
     )
     with pytest.raises(ValueError, match="do not compare"):
         first_difference(a, b[:1])
+
+
+class Inverter(wiring.Component):
+    """One vendor cell, no clock."""
+
+    inputs = outputs = 2
+    i: In(stream.Signature(data.ArrayLayout(unsigned(3), 2)))
+    o: Out(stream.Signature(data.ArrayLayout(unsigned(3), 2)))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cell = Instance(
+            "VENDOR_NOT", i_A=self.i.payload.as_value(), o_Y=self.o.payload.as_value()
+        )
+        m.d.comb += [self.o.valid.eq(self.i.valid), self.i.ready.eq(self.o.ready)]
+        return m
+
+
+@pytest.mark.parametrize("axi", [False, True], ids=["plain", "axi"])
+def test_vendor_cells_and_a_design_without_a_clock(axi, tmp_path):
+    cell = tmp_path / "vendor_not.v"
+    cell.write_text("module VENDOR_NOT(input [5:0] A, output [5:0] Y); assign Y = ~A; endmodule\n")
+    verilog = tmp_path / "inverter.v"
+    verilog.write_text(to_verilog(Inverter(), "inverter", axi=axi))
+    frames, ports = np.arange(16).reshape(8, 2) % 8, [PortFormat(3, False, 2, 2)] * 2
+    with VerilatorModel(verilog, "inverter", *ports, axi=axi, cells=[cell]) as model:
+        result = model.run(frames, timeout_cycles=200, stalls=Stalls(3))
+    assert result.outputs.tolist() == (7 - frames).tolist() and result.latency == 0
+    with pytest.raises(GategradError, match="VENDOR_NOT"):
+        VerilatorModel(verilog, "inverter", *ports, axi=axi)
+
+
+def test_models_live_side_by_side():
+    wide, narrow = Summary(), Summary(inputs=3, lanes=1, width=8, signed_elements=False)
+    with compiled(wide) as first, compiled(wide) as second, compiled(narrow) as third:
+        for model, dut in ((first, wide), (third, narrow), (second, wide), (first, wide)):
+            frames = random_frames(dut, 4)
+            result = model.run(frames, timeout_cycles=100)
+            assert first_difference(dut.expected(frames), result.outputs) is None
+
+
+def test_compiling_twice_at_once(tmp_path):
+    code = (
+        "import test_sim as t; d = t.Summary(inputs=5); f = t.random_frames(d, 2); "
+        "r = t.compiled(d).run(f, timeout_cycles=99); assert (r.outputs == d.expected(f)).all()"
+    )
+    env = {**os.environ, "GATEGRAD_CACHE": str(tmp_path)}
+    folder = os.path.dirname(__file__)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    both = [subprocess.Popen(command, env=env, cwd=folder) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    kinds = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
+    assert kinds == ["model", "verilated", "verilated_threads"]
+
+
+def test_verilator_on_the_path_is_preferred(monkeypatch, tmp_path):
+    program, root = tmp_path / "verilator", tmp_path / "share"
+    program.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo 5.0 || echo {root}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("VERILATOR_ROOT", raising=False)
+    with pytest.raises(GategradError, match="has no runtime sources"):
+        toolchain.find_verilator()
+    (root / "include").mkdir(parents=True)
+    (root / "include" / "verilated.cpp").touch()
+    found = toolchain.find_verilator()
+    assert found.command == [str(program)] and found.include == root / "include"
+    program.write_text("#!/bin/sh\necho '%Error: broken'; exit 1\n")
+    with pytest.raises(GategradError, match=r"cannot be run: %Error: broken"):
+        toolchain.find_verilator()
