@@ -1,0 +1,243 @@
+"""``WeightMemory``: rows of bits in block RAM, in logic or in UltraPlus single-port RAM."""
+
+from collections.abc import Iterable
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from gategrad.errors import GategradError
+from gategrad.hdl import ecp5, ice40
+from gategrad.hdl.technology import Resources, Technology
+
+__all__ = ["WeightMemory"]
+
+STORAGES = ("block", "logic", "spram")
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+class WeightMemory(wiring.Component):
+    """``depth`` rows of ``width`` bits; ``data`` is row ``address`` after ``latency`` cycles.
+
+    Only cycles with ``enable`` count: while it is low every stage holds. ``storage``:
+
+    - ``block``: block RAM. iCE40: SB_RAM40, latency 1. ECP5: DP16KD with output register, latency
+      2. Elsewhere an array with output register, latency 2.
+    - ``logic``: LUTs (writable: LUT RAM, on iCE40 flip-flops) and an output register, latency 1.
+    - ``spram``: SB_SPRAM256KA (ICE40UP only), latency 1. Always writable and without ``init``.
+
+    ``init`` holds the first rows (integers of ``width`` bits, None for none); the rest is zero.
+    ``writable`` adds the ports ``w_address``, ``w_data`` and ``w_enable``. A row that is read in
+    the cycle in which it is written is undefined. ``spram`` has one port: a write takes it, and
+    ``data`` is undefined from then until the next read arrives.
+
+    Raises :class:`GategradError` for a storage or contents that the technology cannot have.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        init: Iterable[int] | None,
+        technology: Technology,
+        storage: str = "block",
+        writable: bool = False,
+    ):
+        if storage not in STORAGES:
+            raise GategradError(f"storage must be one of {', '.join(STORAGES)}, not {storage!r}")
+        if width < 1 or depth < 1:
+            raise GategradError(f"a memory needs rows and bits, not {depth} rows of {width} bits")
+        if storage == "spram" and not technology.spram:
+            raise GategradError(f'{technology.name} has no SPRAM; use storage="block"')
+        rows = [int(row) for row in init or ()]
+        if len(rows) > depth:
+            raise GategradError(f"{len(rows)} rows do not fit a memory of {depth}")
+        if any(not 0 <= row < 1 << width for row in rows):
+            raise GategradError(f"rows of a memory of {width} bits must be 0 to 2**{width} - 1")
+        if storage == "spram" and any(rows):
+            raise GategradError("SPRAM cannot be set by a bitstream; write it at run time")
+        self.width, self.depth, self.init = width, depth, rows + [0] * (depth - len(rows))
+        self.technology, self.storage = technology, storage
+        self.writable = writable or storage == "spram"
+        ports = {"address": In(range(depth)), "enable": In(1), "data": Out(width)}
+        if self.writable:
+            ports |= {"w_address": In(range(depth)), "w_data": In(width), "w_enable": In(1)}
+        super().__init__(ports)
+
+    @property
+    def latency(self) -> int:
+        """Enabled cycles from address to data."""
+        return 2 if self.storage == "block" and self.technology.family != "ice40" else 1
+
+    @property
+    def blocks(self) -> int:
+        """Hardware memories: SB_RAM40, DP16KD or SB_SPRAM256KA; 0 in logic."""
+        if self.storage == "logic" or self.technology.family == "portable":
+            return 0
+        rows, bits = self._tile
+        return _ceil(self.depth, rows) * _ceil(self.width, bits)
+
+    @property
+    def _tile(self) -> tuple[int, int]:
+        """Rows and bits of one hardware memory: the fewest blocks, then the fewest banks."""
+        if self.storage == "spram":
+            return ice40.SinglePortRam.depth, ice40.SinglePortRam.width
+        if self.technology.family == "ice40":
+            shapes = ice40.RAM_SHAPES
+        else:
+            # Without writes both ports read, each a half of the rows: 512 rows of 36 bits.
+            shapes = ecp5.RAM_SHAPES if self.writable else ((512, 36), *ecp5.RAM_SHAPES)
+
+        def cost(shape):
+            banks = _ceil(self.depth, shape[0])
+            return banks * _ceil(self.width, shape[1]), banks
+
+        return min(shapes, key=cost)
+
+    @property
+    def banks(self) -> int:
+        """Blocks that share a bit of the row, chosen by the upper address bits."""
+        return _ceil(self.depth, self._tile[0]) if self.blocks else 1
+
+    def cost(self) -> Resources:
+        """Blocks, the multiplexers between banks, and logic storage (LUTs as for random bits)."""
+        blocks, bits = self.blocks, self.width * self.depth
+        if self.storage == "spram":
+            address = len(self.address)
+            own = Resources(luts=address + 2 + self.banks, sprams=blocks)
+        elif self.storage == "block":
+            own = Resources(brams=blocks)
+        elif not self.writable:
+            own = Resources(luts=_ceil(bits, 8), ffs=self.width)
+        elif self.technology.family == "ecp5":
+            own = Resources(luts=_ceil(self.depth, 16) * _ceil(self.width, 4) * 6, ffs=self.width)
+        else:
+            own = Resources(luts=2 * bits, ffs=bits + self.width)
+        select = (self.banks - 1).bit_length()
+        write = self.banks if self.writable and self.banks > 1 else 0
+        return own + Resources(
+            luts=self.width * (self.banks - 1) + write + select * self.latency,
+            ffs=select * self.latency,
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        instances = self.storage == "block" and self.technology.instances
+        if self.storage == "spram":
+            self._tiled(m, self._spram_tile)
+        elif instances and self.technology.family == "ecp5":
+            self._tiled(m, self._dp16kd_tile)
+        elif instances and self.technology.family == "ice40" and self.writable:
+            # Inferred, a read while writing would have to yield the old row, in extra logic.
+            self._tiled(m, self._ram40_tile)
+        else:
+            self._array(m)
+        return m
+
+    def _array(self, m: Module) -> None:
+        """The whole memory as one array, for a tool to map or a simulator to run."""
+        if self.storage == "block":
+            style = "block"
+        elif not self.writable:
+            style = "logic"
+        else:
+            style = "registers" if self.technology.family == "ice40" else "distributed"
+        m.submodules.array = array = memory.Memory(
+            shape=self.width,
+            depth=self.depth,
+            init=self.init,
+            attrs={"ram_style": style, "rom_style": style},
+        )
+        read = array.read_port()
+        m.d.comb += [read.addr.eq(self.address), read.en.eq(self.enable)]
+        if self.writable:
+            write = array.write_port()
+            m.d.comb += [
+                write.addr.eq(self.w_address),
+                write.data.eq(self.w_data),
+                write.en.eq(self.w_enable),
+            ]
+        if self.latency == 1:
+            m.d.comb += self.data.eq(read.data)
+        else:
+            output = Signal(self.width, reset_less=True)
+            with m.If(self.enable):
+                m.d.sync += output.eq(read.data)
+            m.d.comb += self.data.eq(output)
+
+    def _tiled(self, m: Module, tile) -> None:
+        """Blocks side by side for the width and, chosen by upper address bits, for the depth."""
+        rows, bits = self._tile
+        row_bits = (rows - 1).bit_length()
+        bank = self.address[row_bits:]
+        for _ in range(self.latency):
+            delayed = Signal(len(bank), name="bank", reset_less=True)
+            with m.If(self.enable):
+                m.d.sync += delayed.eq(bank)
+            bank = delayed
+        banks = []
+        for b in range(self.banks):
+            written = self.w_enable & (self.w_address[row_bits:] == b) if self.writable else None
+            columns = []
+            for low in range(0, self.width, bits):
+                columns.append(out := Signal(bits, name=f"data_{b}_{low // bits}"))
+                mask = (1 << bits) - 1
+                contents = [row >> low & mask for row in self.init[b * rows : (b + 1) * rows]]
+                w_data = self.w_data[low : low + bits] if self.writable else None
+                name = f"block_{b}_{low // bits}"
+                m.submodules[name] = tile(m, contents, row_bits, out, written, w_data)
+            banks.append(Cat(*columns)[: self.width])
+        for bit in bank:
+            pairs = [banks[i : i + 2] for i in range(0, len(banks), 2)]
+            banks = [Mux(bit, pair[1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
+        m.d.comb += self.data.eq(banks[0])
+
+    def _spram_tile(self, m: Module, contents, row_bits, out, written, w_data):
+        ram = ice40.SinglePortRam(instances=self.technology.instances)
+        m.d.comb += [
+            ram.address.eq(Mux(self.w_enable, self.w_address[:row_bits], self.address[:row_bits])),
+            ram.enable.eq(written | (self.enable & ~self.w_enable)),
+            ram.write.eq(written),
+            ram.w_data.eq(w_data),
+            out.eq(ram.data),
+        ]
+        return ram
+
+    def _ram40_tile(self, m: Module, contents, row_bits, out, written, w_data):
+        return ice40.block_ram(
+            contents,
+            len(out),
+            address=self.address[:row_bits],
+            data=out,
+            enable=self.enable,
+            w_address=self.w_address[:row_bits],
+            w_data=w_data,
+            write=written,
+        )
+
+    def _dp16kd_tile(self, m: Module, contents, row_bits, out, written, w_data):
+        address = self.address[:row_bits]
+        if self.writable:
+            return ecp5.block_ram(
+                contents,
+                len(out),
+                addresses=(self.w_address[:row_bits], address),
+                data=(None, out),
+                enable=self.enable,
+                write=written,
+                w_data=w_data,
+            )
+        if len(out) == 36:
+            halves = [row & 0x3FFFF for row in contents]
+            halves += [0] * (512 - len(halves)) + [row >> 18 for row in contents]
+            pad = Const(0, 9 - len(address))
+            both = Cat(address, pad, Const(0, 1)), Cat(address, pad, Const(1, 1))
+            return ecp5.block_ram(
+                halves, 18, addresses=both, data=(out[:18], out[18:]), enable=self.enable
+            )
+        return ecp5.block_ram(
+            contents, len(out), addresses=(address,), data=(out,), enable=self.enable
+        )
