@@ -36,7 +36,7 @@ def pack(frames: np.ndarray, port: PortFormat) -> list[int]:
 def unpack(beats: list[int], port: PortFormat) -> np.ndarray:
     """The frames (samples x elements) of ``beats``; raises where padding is not zero."""
     mask, sign = (1 << port.width) - 1, (1 << (port.width - 1)) if port.signed else 0
-    rows = []
+    rows: list[list[int]] = []
     for beat, bits in enumerate(beats):
         rows.append([])
         for lane in range(port.lanes):
