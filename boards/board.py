@@ -1,0 +1,296 @@
+"""The supported boards: one table row each, on top of the platforms of ``amaranth-boards``."""
+
+import difflib
+import importlib
+from dataclasses import dataclass, field
+
+from gategrad.errors import GategradError
+from gategrad.hdl import technology
+from gategrad.hdl.technology import Resources, Technology
+
+#: Said of every board until somebody reports otherwise.
+BUILT_ONLY = "built only: no board was attached, nothing was tried on hardware"
+
+
+UP5K = Resources(luts=5280, ffs=5280, dsps=8, brams=30, sprams=4)
+ICE8K = Resources(luts=7680, ffs=7680, brams=32)
+# The 12F is the die of the 25F; the open tools give all of it.
+LFE25 = Resources(luts=24288, ffs=24288, dsps=28, brams=56)
+LFE45 = Resources(luts=43848, ffs=43848, dsps=72, brams=108)
+LFE85 = Resources(luts=83640, ffs=83640, dsps=156, brams=208)
+
+
+@dataclass(frozen=True)
+class Uart:
+    """Pins of a UART that the platform does not name.
+
+    ``rx`` is the FPGA's input and ``tx`` its output, on connector ``conn`` or, when that is None,
+    as balls of the package. ``high`` lists pins to drive high while the link runs.
+    """
+
+    rx: str
+    tx: str
+    conn: tuple[str, int] | None = None
+    high: str = ""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board: what it has, how it is clocked, where its UART is and how it is programmed."""
+
+    #: Name on the command line.
+    name: str
+    title: str
+    #: ``module:class`` inside ``amaranth_boards``.
+    platform_class: str
+    #: Name of the :class:`~gategrad.hdl.technology.Technology`: ``ICE40``, ``ICE40UP``, ``ECP5``.
+    family: str
+    #: What the device has: 4-input LUTs, flip-flops, multiplier blocks, block RAMs, SPRAMs.
+    resources: Resources
+    #: Speed grade as the vendor prints it; ``hx``, ``lp`` or ``up`` for iCE40.
+    speed: str
+    #: Board clock, Hz.
+    clock_hz: int
+    #: How the PLL gets it: ``pad`` (clock pin is the PLL's own), ``core``, ``ehxplll``.
+    pll: str
+    #: Frequency to aim for when nobody asks for one, Hz.
+    default_hz: int
+    #: Where a user finds the UART.
+    uart_pins: str
+    #: Programs that load a bitstream, in order of preference; ``{}`` becomes the file.
+    programmers: tuple[tuple[str, ...], ...]
+    uart: Uart | None = None
+    #: Resource that names the clock; None means the platform's default.
+    clock: str | None = None
+    #: Largest relative error of the clock (an on-chip oscillator is off by up to a tenth).
+    clock_tolerance: float = 0.0
+    #: Bits per second of the link.
+    baud: int = 1_000_000
+    #: Resource of the busy light: name, number and, for RGB lights, the colour.
+    led: tuple[str, int, str] | None = None
+    #: What was tried on it and what was only built.
+    tried: str = field(default=BUILT_ONLY)
+
+    @property
+    def is_ice40(self) -> bool:
+        """Whether the device is an iCE40 (``.bin`` bitstreams) and not an ECP5 (``.bit``)."""
+        return self.family.startswith("ICE40")
+
+    @property
+    def technology(self) -> Technology:
+        """The technology to generate for."""
+        return getattr(technology, self.family)
+
+    @property
+    def bitstream(self) -> str:
+        """File name of the bitstream that a build leaves."""
+        return "top.bin" if self.is_ice40 else "top.bit"
+
+    def platform(self):
+        """A fresh Amaranth platform with the link's UART as ``uart`` 0. It builds once."""
+        from amaranth.build import Attrs, Pins, Resource
+        from amaranth_boards.resources import UARTResource
+
+        module, _, name = self.platform_class.partition(":")
+        platform = getattr(importlib.import_module(f"amaranth_boards.{module}"), name)()
+        if self.clock is not None:
+            platform.default_clk = self.clock
+        if self.uart is not None:
+            # The pull-up keeps an unconnected input from receiving noise.
+            attrs = (
+                Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1)
+                if self.is_ice40
+                else Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")
+            )
+            platform.add_resources(
+                [
+                    UARTResource(
+                        0, rx=self.uart.rx, tx=self.uart.tx, conn=self.uart.conn, attrs=attrs
+                    )
+                ]
+            )
+            if self.uart.high:
+                pins = Pins(self.uart.high, dir="o")
+                platform.add_resources([Resource("hold_high", 0, pins)])
+        return platform
+
+
+_ICEPROG = ("iceprog", "{}")
+_ULX3S = (("openFPGALoader", "-b", "ulx3s", "{}"), ("fujprog", "{}"))
+_ECPIX5 = (("openFPGALoader", "-b", "ecpix5", "{}"),)
+_ORANGECRAB = (("dfu-util", "-d", "1209:5af0", "-a", "0", "-D", "{}"),)
+
+
+def _ulx3s(size: int, resources: Resources) -> Board:
+    return Board(
+        name=f"ulx3s-{size}f",
+        title=f"Radiona ULX3S, LFE5U-{size}F",
+        platform_class=f"ulx3s:ULX3S_{size}F_Platform",
+        family="ECP5",
+        resources=resources,
+        speed="6",
+        clock_hz=25_000_000,
+        pll="ehxplll",
+        default_hz=125_000_000,
+        uart_pins="on-board FT231X (USB connector US1): rx M1, tx L4",
+        programmers=_ULX3S,
+        led=("led", 0, ""),
+    )
+
+
+def _orangecrab(size: int, resources: Resources) -> Board:
+    return Board(
+        name=f"orangecrab-{size}f",
+        title=f"OrangeCrab r0.2, LFE5U-{size}F",
+        platform_class=f"orangecrab_r0_2:OrangeCrabR0_2_{size}FPlatform",
+        family="ECP5",
+        resources=resources,
+        speed="8",
+        clock_hz=48_000_000,
+        pll="ehxplll",
+        default_hz=140_000_000,
+        uart_pins="Feather header: rx on pin 0 (N17), tx on pin 1 (M18), 3.3 V",
+        programmers=_ORANGECRAB,
+        uart=Uart("0", "1", conn=("io", 0)),
+        led=("rgb_led", 0, "g"),
+    )
+
+
+def _ecpix5(size: int, resources: Resources) -> Board:
+    return Board(
+        name=f"ecpix5-{size}f",
+        title=f"LambdaConcept ECPIX-5, LFE5UM5G-{size}F",
+        platform_class=f"ecpix5:ECPIX5{size}Platform",
+        family="ECP5",
+        resources=resources,
+        speed="8",
+        clock_hz=100_000_000,
+        pll="ehxplll",
+        default_hz=140_000_000,
+        uart_pins="on-board FT2232H, second channel: rx R26, tx R24",
+        programmers=_ECPIX5,
+        led=("rgb_led", 0, "g"),
+    )
+
+
+def _upduino(name: str, title: str, pins: str, **clock) -> Board:
+    return Board(
+        name=name,
+        title=title,
+        platform_class="upduino_v3:UpduinoV3Platform",
+        family="ICE40UP",
+        resources=UP5K,
+        speed="up",
+        pll="core",
+        default_hz=48_000_000,
+        uart_pins=pins,
+        programmers=(_ICEPROG,),
+        # The lines to the FT232H are those of the flash, whose select must stay high.
+        uart=Uart("15", "14", high="16"),
+        **clock,
+    )
+
+
+_UPDUINO_PINS = (
+    "on-board FT232H: rx 15, tx 14 (shared with the flash, whose select 16 is held high)"
+)
+
+_BOARDS = (
+    Board(
+        name="icebreaker",
+        title="1BitSquared iCEBreaker, iCE40UP5K",
+        platform_class="icebreaker:ICEBreakerPlatform",
+        family="ICE40UP",
+        resources=UP5K,
+        speed="up",
+        clock_hz=12_000_000,
+        pll="pad",
+        default_hz=48_000_000,
+        uart_pins="on-board FT2232H, second channel: rx 6, tx 9",
+        programmers=(_ICEPROG, ("openFPGALoader", "-b", "ice40_generic", "-f", "{}")),
+        led=("led_g", 0, ""),
+    ),
+    _upduino(
+        "upduino-v3",
+        "tinyVision UPduino v3, iCE40UP5K, its internal oscillator",
+        _UPDUINO_PINS,
+        clock_hz=48_000_000,
+        clock_tolerance=0.10,
+        # Low enough for an adapter to follow an oscillator that is off by a tenth.
+        baud=115_200,
+    ),
+    _upduino(
+        "upduino-v3-osc",
+        "tinyVision UPduino v3, iCE40UP5K, 12 MHz oscillator (solder jumper OSC)",
+        _UPDUINO_PINS,
+        clock_hz=12_000_000,
+        clock="clk12",
+    ),
+    Board(
+        name="hx8k",
+        title="Lattice iCE40-HX8K breakout (ICE40HX8K-B-EVN)",
+        platform_class="ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform",
+        family="ICE40",
+        resources=ICE8K,
+        speed="hx",
+        clock_hz=12_000_000,
+        pll="core",
+        default_hz=96_000_000,
+        uart_pins="on-board FT2232H, second channel: rx B10, tx B12",
+        programmers=(("iceprog", "-S", "{}"), ("openFPGALoader", "-b", "ice40_generic", "{}")),
+        led=("led", 0, ""),
+    ),
+    Board(
+        name="tinyfpga-bx",
+        title="TinyFPGA BX, iCE40LP8K",
+        platform_class="tinyfpga_bx:TinyFPGABXPlatform",
+        family="ICE40",
+        resources=ICE8K,
+        speed="lp",
+        clock_hz=16_000_000,
+        pll="core",
+        default_hz=64_000_000,
+        uart_pins="header: rx on pin 1 (A2), tx on pin 2 (A1), 3.3 V",
+        programmers=(("tinyprog", "-p", "{}"),),
+        uart=Uart("1", "2", conn=("gpio", 0)),
+        led=("led", 0, ""),
+    ),
+    _ulx3s(12, LFE25),
+    _ulx3s(25, LFE25),
+    _ulx3s(45, LFE45),
+    _ulx3s(85, LFE85),
+    _orangecrab(25, LFE25),
+    _orangecrab(85, LFE85),
+    _ecpix5(45, LFE45),
+    _ecpix5(85, LFE85),
+    Board(
+        name="colorlight-5a75b",
+        title="Colorlight 5A-75B r7.0, LFE5U-25F",
+        platform_class="colorlight_5a75b_r7_0:Colorlight_5A75B_R70Platform",
+        family="ECP5",
+        resources=LFE25,
+        speed="6",
+        clock_hz=25_000_000,
+        pll="ehxplll",
+        default_hz=125_000_000,
+        uart_pins="connector J19: rx KEY+ (M13), tx DATA_LED- (P11), 3.3 V; the light shows tx",
+        programmers=(("openFPGALoader", "-c", "ft232", "{}"),),
+    ),
+)
+
+
+def boards() -> tuple[Board, ...]:
+    """Every supported board, in the order of the documentation."""
+    return _BOARDS
+
+
+def find_board(name: str) -> Board:
+    """The board called ``name``. Raises :class:`GategradError` with the closest names."""
+    table = {board.name: board for board in _BOARDS}
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(name, table, n=4, cutoff=0.3) or sorted(table)
+    raise GategradError(
+        f"board {name!r} is not supported; closest: {', '.join(close)} "
+        "(`gategrad boards` lists them all)"
+    )

@@ -1,0 +1,242 @@
+"""The receiving half of the link: requests from bytes, inputs and weights to the core."""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gategrad.boards.coreshape import BYTE_STREAM, ERROR_BITS, JOB, CoreShape
+from gategrad.boards.protocol import SYNC, ErrorCode, Request
+
+
+class Receiver(wiring.Component):
+    """Requests from bytes: feeds the core as they arrive, asks for a reply when the CRC is known.
+
+    There is no buffer for a frame, so a core has taken its inputs before the CRC is. A frame that
+    turns out bad is completed with zeros and its result thrown away. Throughput: a byte every two
+    cycles.
+    """
+
+    def __init__(self, shape: CoreShape, timeout: int):
+        self.shape = shape
+        self.timeout = timeout
+        ports = {
+            "byte": In(8),
+            "byte_valid": In(1),
+            "crc": In(16),
+            "crc_clear": Out(1),
+            "i": Out(stream.Signature(shape.i_layout)),
+            "job": Out(stream.Signature(JOB)),
+            "loaded": Out(1, init=shape.load_bytes == 0),
+            "busy": Out(1),
+        }
+        if shape.load_bytes:
+            ports["load"] = Out(BYTE_STREAM)
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = self.shape
+        loads = shape.load_bytes > 0
+        kind, sequence = Signal(8), Signal(8)
+        remaining = Signal(16)
+        error = Signal(ERROR_BITS)
+        fed = Signal()
+        m.d.comb += [
+            self.job.p.kind.eq(kind),
+            self.job.p.sequence.eq(sequence),
+            self.job.p.error.eq(error),
+            self.job.p.drain.eq(fed & (error != 0)),
+        ]
+
+        # Inputs: bytes shift into a beat until it is full.
+        slots = shape.i_lanes * shape.i_bytes
+        beat = Signal(8 * slots)
+        slot = Signal(range(slots))
+        pad = Signal()
+        shift, value = Signal(), Signal(8)
+        for lane in range(shape.i_lanes):
+            element = beat.word_select(lane, 8 * shape.i_bytes)
+            m.d.comb += self.i.payload[lane].eq(element[: shape.i_shape.width])
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += self.i.valid.eq(0)
+        with m.Elif(pad & ~self.i.valid):
+            m.d.comb += shift.eq(1)
+        with m.If(shift):
+            m.d.sync += [beat.eq(Cat(beat, value)[8:]), slot.eq(slot + 1)]
+            with m.If(slot == slots - 1):
+                m.d.sync += [slot.eq(0), self.i.valid.eq(1), pad.eq(0)]
+
+        position = Signal(range(shape.load_bytes + 1))
+        if loads:
+            with m.If(self.load.valid & self.load.ready):
+                m.d.sync += self.load.valid.eq(0)
+
+        # Silence: a frame that stops is over.
+        silence = Signal(range(self.timeout + 1))
+        silent = Signal()
+        m.d.comb += silent.eq(silence == self.timeout)
+        with m.If(self.byte_valid | ~self.busy | silent):
+            m.d.sync += silence.eq(0)
+        with m.Else():
+            m.d.sync += silence.eq(silence + 1)
+
+        def fail(code, state):
+            m.d.sync += error.eq(code)
+            m.next = state
+
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("HUNT"))
+            with m.State("HUNT"):
+                m.d.sync += [error.eq(0), fed.eq(0)]
+                with m.If(self.byte_valid & (self.byte == SYNC[0])):
+                    m.next = "SYNC"
+            with m.State("SYNC"):
+                m.d.comb += self.crc_clear.eq(1)
+                with m.If(self.byte_valid & (self.byte != SYNC[0])):
+                    m.next = "HUNT"
+                    with m.If(self.byte == SYNC[1]):
+                        m.next = "TYPE"
+                with m.Elif(silent):
+                    m.next = "HUNT"
+            header = [
+                ("TYPE", kind, "SEQUENCE"),
+                ("SEQUENCE", sequence, "LENGTH0"),
+                ("LENGTH0", remaining[:8], "LENGTH1"),
+                ("LENGTH1", remaining[8:], "CHECK"),
+            ]
+            for state, register, following in header:
+                with m.State(state):
+                    m.d.sync += register.eq(self.byte)
+                    with m.If(self.byte_valid):
+                        m.next = following
+                    with m.Elif(silent):
+                        m.next = "HUNT"
+            with m.State("CHECK"), m.Switch(kind):
+                with m.Case(Request.PING, Request.IDENTIFY):
+                    m.next = "CRC0"
+                    with m.If(remaining != 0):
+                        fail(ErrorCode.LENGTH, "REPLY")
+                with m.Case(Request.INFER):
+                    m.next = "INFER"
+                    with m.If(remaining != shape.inputs * shape.i_bytes):
+                        fail(ErrorCode.LENGTH, "REPLY")
+                    with m.Elif(~self.loaded):
+                        fail(ErrorCode.NOT_LOADED, "REPLY")
+                    with m.Elif(self.i.valid | pad):
+                        fail(ErrorCode.BUSY, "REPLY")
+                if loads:
+                    with m.Case(Request.LOAD):
+                        m.next = "ADDRESS"
+                        with m.If(remaining < 5):
+                            fail(ErrorCode.LENGTH, "REPLY")
+                        with m.Elif(~self.job.ready):
+                            # The core still computes with the weights that would change.
+                            fail(ErrorCode.BUSY, "REPLY")
+                with m.Default():
+                    fail(ErrorCode.TYPE, "REPLY")
+
+            last = remaining == 1
+            with m.State("INFER"):
+                m.d.sync += fed.eq(1)
+                with m.If(self.byte_valid):
+                    with m.If(self.i.valid & ~self.i.ready):
+                        fail(ErrorCode.OVERRUN, "FLUSH")
+                    with m.Else():
+                        m.d.comb += [shift.eq(1), value.eq(self.byte)]
+                        m.d.sync += remaining.eq(remaining - 1)
+                        with m.If(last):
+                            m.d.sync += pad.eq(slot != slots - 1)
+                            m.next = "CRC0"
+                with m.Elif(silent):
+                    fail(ErrorCode.TIMEOUT, "FLUSH")
+            with m.State("FLUSH"), m.If(~self.i.valid):
+                m.d.comb += shift.eq(1)
+                m.d.sync += remaining.eq(remaining - 1)
+                with m.If(last):
+                    m.d.sync += pad.eq(slot != slots - 1)
+                    m.next = "REPLY"
+
+            if loads:
+                self._load(m, fail, silent, remaining, position)
+
+            def failed():
+                """Where a frame ends whose last bytes are wrong or missing."""
+                m.next = "REPLY"
+                if loads:
+                    with m.If(kind == Request.LOAD):
+                        m.next = "CLEAR"
+
+            for state, following in (("CRC0", "CRC1"), ("CRC1", "VERIFY")):
+                with m.State(state):
+                    with m.If(self.byte_valid):
+                        m.next = following
+                    with m.Elif(silent):
+                        m.d.sync += error.eq(ErrorCode.TIMEOUT)
+                        failed()
+            with m.State("VERIFY"):
+                m.next = "REPLY"
+                with m.If(self.crc != 0):
+                    m.d.sync += error.eq(ErrorCode.CRC)
+                    failed()
+                if loads:
+                    with m.Elif(position == shape.load_bytes):
+                        m.d.sync += [position.eq(0), self.loaded.eq(1)]
+            with m.State("REPLY"):
+                m.d.comb += self.job.valid.eq(1)
+                with m.If(self.job.ready):
+                    m.next = "HUNT"
+        return m
+
+    def _load(self, m, fail, silent, remaining, position):
+        """States of LOAD: an address that must be the next one, then bytes for the memory.
+
+        Bytes are in the memory before their CRC is known, so after an error the rest of the image
+        is filled with zeros, the position is 0 again and inference is refused until a whole image
+        has come.
+        """
+        index = Signal(2)
+        wrong = Signal()
+        full = position == self.shape.load_bytes
+
+        def put(byte):
+            m.d.sync += [
+                self.load.payload[0].eq(byte),
+                self.load.valid.eq(1),
+                position.eq(position + 1),
+            ]
+
+        with m.State("ADDRESS"):
+            m.d.sync += self.loaded.eq(0)
+            with m.If(self.byte_valid):
+                differs = self.byte != Cat(position, Const(0, 32)).word_select(index, 8)
+                m.d.sync += [
+                    index.eq(index + 1),
+                    wrong.eq((wrong & (index != 0)) | differs),
+                    remaining.eq(remaining - 1),
+                ]
+                with m.If(index == 3):
+                    m.next = "LOAD"
+                    with m.If(wrong | differs):
+                        fail(ErrorCode.ADDRESS, "CLEAR")
+            with m.Elif(silent):
+                m.d.sync += index.eq(0)
+                fail(ErrorCode.TIMEOUT, "CLEAR")
+        with m.State("LOAD"):
+            with m.If(self.byte_valid):
+                m.d.sync += remaining.eq(remaining - 1)
+                with m.If(remaining == 1):
+                    m.next = "CRC0"
+                with m.If(full):
+                    fail(ErrorCode.LENGTH, "CLEAR")
+                with m.Elif(self.load.valid & ~self.load.ready):
+                    fail(ErrorCode.OVERRUN, "CLEAR")
+                with m.Else():
+                    put(self.byte)
+            with m.Elif(silent):
+                fail(ErrorCode.TIMEOUT, "CLEAR")
+        with m.State("CLEAR"):
+            with m.If(full | (position == 0)):
+                m.d.sync += position.eq(0)
+                m.next = "REPLY"
+            with m.Elif(~self.load.valid):
+                put(0)

@@ -1,0 +1,151 @@
+"""The sending half of the link: replies, with the core's outputs as they come."""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gategrad.boards.coreshape import JOB, CoreShape
+from gategrad.boards.protocol import REPLY, SYNC, Identity, Request
+
+
+class Sender(wiring.Component):
+    """One reply per job, a byte at a time, with the CRC of the bits sent.
+
+    A result is the raw outputs as the core gives them, then the index of the largest (the lowest of
+    equals): nothing is stored but the largest so far.
+    """
+
+    def __init__(self, shape: CoreShape, model: bytes):
+        self.shape = shape
+        self.identity = shape.identity(model)
+        super().__init__(
+            {
+                "job": In(stream.Signature(JOB)),
+                "o": In(stream.Signature(shape.o_layout)),
+                "loaded": In(1),
+                "byte": Out(8),
+                "byte_valid": Out(1),
+                "byte_ready": In(1),
+                "crc": In(16),
+                "crc_clear": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        shape, identity = self.shape, self.identity
+        job = Signal(JOB)
+        index = Signal(range(max(Identity.LENGTH, 6)))
+        sent = Signal()
+        m.d.comb += sent.eq(self.byte_valid & self.byte_ready)
+        failed = Signal()
+        m.d.comb += failed.eq(job.error != 0)
+
+        # The output element on its way, its place in the frame, and the largest so far.
+        lane = Signal(range(shape.o_lanes))
+        place = Signal(range(shape.outputs))
+        part = Signal(range(identity.output_bytes))
+        best = Signal(shape.o_shape)
+        winner = Signal(range(shape.outputs))
+        element = Signal(shape.o_shape)
+        m.d.comb += element.eq(self.o.payload[lane])
+        # Sign extended to whole bytes.
+        wide = Signal(Shape(8 * identity.output_bytes, shape.o_shape.signed))
+        m.d.comb += wide.eq(element)
+        step, ended = Signal(), Signal()
+        m.d.comb += ended.eq(place == shape.outputs - 1)
+        with m.If(step):
+            m.d.sync += [place.eq(place + 1), lane.eq(lane + 1)]
+            with m.If(ended | (lane == shape.o_lanes - 1)):
+                m.d.comb += self.o.ready.eq(1)
+                m.d.sync += lane.eq(0)
+            with m.If(ended):
+                m.d.sync += place.eq(0)
+            with m.If((place == 0) | (element > best)):
+                m.d.sync += [best.eq(element), winner.eq(place)]
+
+        length = Signal(16)
+        kind = Signal(8)
+        m.d.comb += kind.eq(REPLY | job.kind)
+        with m.If(failed):
+            m.d.comb += [kind.eq(REPLY), length.eq(1)]
+        with m.Elif(job.kind == Request.INFER):
+            m.d.comb += length.eq(identity.result_bytes)
+        with m.Elif(job.kind == Request.IDENTIFY):
+            m.d.comb += length.eq(Identity.LENGTH)
+
+        header = Array([SYNC[0], SYNC[1], kind, job.sequence, length[:8], length[8:]])
+        constants = [Const(byte, 8) for byte in identity.pack()]
+        if shape.load_bytes:
+            # Bit 1 of the flags tells whether the weights are there.
+            constants[1] = Cat(constants[1][0], self.loaded, constants[1][2:])
+        answer = Array(constants)
+
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            with m.State("IDLE"):
+                m.d.comb += self.job.ready.eq(1)
+                m.d.sync += [job.eq(self.job.payload), index.eq(0)]
+                with m.If(self.job.valid):
+                    m.next = "HEADER"
+                    with m.If(self.job.p.drain):
+                        m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += step.eq(self.o.valid)
+                with m.If(step & ended):
+                    m.next = "HEADER"
+            with m.State("HEADER"):
+                m.d.comb += [self.byte.eq(header[index]), self.byte_valid.eq(1)]
+                # The type is the first byte of the CRC: the sync before it has left by now.
+                m.d.comb += self.crc_clear.eq(sent & (index == 2))
+                with m.If(sent):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == 5):
+                        m.d.sync += index.eq(0)
+                        m.next = "CRC"
+                        with m.If(failed):
+                            m.next = "ERROR"
+                        with m.Elif(job.kind == Request.INFER):
+                            m.next = "OUTPUTS"
+                        with m.Elif(job.kind == Request.IDENTIFY):
+                            m.next = "IDENTITY"
+            with m.State("ERROR"):
+                m.d.comb += [self.byte.eq(job.error), self.byte_valid.eq(1)]
+                with m.If(sent):
+                    m.next = "CRC"
+            with m.State("IDENTITY"):
+                m.d.comb += [self.byte.eq(answer[index]), self.byte_valid.eq(1)]
+                with m.If(sent):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == Identity.LENGTH - 1):
+                        m.d.sync += index.eq(0)
+                        m.next = "CRC"
+            with m.State("OUTPUTS"):
+                m.d.comb += [
+                    self.byte.eq(wide.as_unsigned().word_select(part, 8)),
+                    self.byte_valid.eq(self.o.valid),
+                ]
+                with m.If(sent):
+                    m.d.sync += part.eq(part + 1)
+                    with m.If(part == identity.output_bytes - 1):
+                        m.d.comb += step.eq(1)
+                        m.d.sync += part.eq(0)
+                        with m.If(ended):
+                            m.next = "CLASS"
+            with m.State("CLASS"):
+                m.d.comb += self.byte_valid.eq(1)
+                m.d.comb += self.byte.eq(Mux(index == 0, winner[:8], winner[8:]))
+                with m.If(sent):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == identity.class_bytes - 1):
+                        m.d.sync += index.eq(0)
+                        m.next = "CRC"
+            with m.State("CRC"):
+                # The register shifts its second byte down while its first is sent.
+                m.d.comb += [self.byte.eq(self.crc[:8]), self.byte_valid.eq(1)]
+                with m.If(sent):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(index == 1):
+                        m.next = "IDLE"
+        return m

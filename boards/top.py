@@ -1,0 +1,83 @@
+"""A board's top level: clock, UART, link and core, so that a bitstream is useful by itself."""
+
+import math
+
+from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import io, wiring
+
+from gategrad.boards.board import Board
+from gategrad.boards.clock import BoardClock, achievable
+from gategrad.boards.coreshape import CoreShape
+from gategrad.boards.link import Link
+from gategrad.boards.uart import divisor
+from gategrad.errors import GategradError
+
+#: Seconds without a byte that end a frame.
+SILENCE = 0.03
+
+
+class BoardTop(Elaboratable):
+    """``core`` behind the link on ``board``.
+
+    ``core``: streams ``i`` and ``o``, ``inputs`` and ``outputs`` elements a frame and, when
+    ``load_bytes`` is above 0, a byte stream ``load``. ``model_hash``: 8 bytes, or a hexadecimal
+    string of which the first 16 digits count. ``frequency``: Hz, lowered to what the PLL can make;
+    None is the board's default. ``baud``: bits per second; None is the board's default.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        core,
+        model_hash: bytes | str,
+        frequency: float | None = None,
+        baud: int | None = None,
+    ):
+        self.board = board
+        self.core = core
+        self.model = model_id(model_hash)
+        self.shape = CoreShape.of(core)
+        self.frequency = achievable(board, frequency or board.default_hz)
+        self.baud = baud or board.baud
+        self.cycles = divisor(self.frequency, self.baud)
+
+    def at(self, frequency: float) -> "BoardTop":
+        """The same design at another frequency, Hz."""
+        return BoardTop(self.board, self.core, self.model, frequency, self.baud)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.clock = BoardClock(self.board, self.frequency)
+        timeout = 2 ** math.ceil(math.log2(SILENCE * self.frequency)) - 1
+        m.submodules.link = link = Link(self.shape, self.model, self.cycles, timeout)
+        m.submodules.core = core = self.core
+        wiring.connect(m, link.i, core.i)
+        wiring.connect(m, core.o, link.o)
+        if self.shape.load_bytes:
+            wiring.connect(m, link.load, core.load)
+
+        uart = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [link.rx.eq(rx.i), tx.o.eq(link.tx)]
+        if self.board.led is not None:
+            name, number, colour = self.board.led
+            led = platform.request(name, number, dir="-")
+            m.submodules.led = buffer = io.Buffer("o", getattr(led, colour) if colour else led)
+            m.d.comb += buffer.o.eq(link.busy)
+        if self.board.uart is not None and self.board.uart.high:
+            port = platform.request("hold_high", 0, dir="-")
+            m.submodules.hold_high = buffer = io.Buffer("o", port)
+            m.d.comb += buffer.o.eq(-1)
+        return m
+
+
+def model_id(model_hash: bytes | str) -> bytes:
+    """The 8 bytes that stand for a model. Raises :class:`GategradError` for anything shorter."""
+    try:
+        model = bytes.fromhex(model_hash[:16]) if isinstance(model_hash, str) else model_hash[:8]
+    except ValueError:
+        model = b""
+    if len(model) != 8:
+        raise GategradError(f"model hash {model_hash!r} is not 8 bytes or 16 hexadecimal digits")
+    return bytes(model)

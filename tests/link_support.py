@@ -1,0 +1,160 @@
+"""A core small enough to think about, and a serial port that is the gateware in simulation."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.sim import Simulator
+
+from gategrad.boards.coreshape import BYTE_STREAM, CoreShape
+from gategrad.boards.link import Link
+
+MODEL = bytes(range(0x10, 0x18))
+MICROSECOND = 1e-6
+
+
+class SumCore(wiring.Component):
+    """Outputs ``s + weights, -s, s, ...`` for ``s`` the sum of a frame's inputs.
+
+    ``weights`` is the sum of the bytes loaded, modulo 256. ``pause`` cycles pass between beats.
+    """
+
+    def __init__(self, inputs=4, outputs=3, i_width=8, i_lanes=1, o_lanes=1, load_bytes=0, pause=0):
+        self.inputs, self.outputs, self.pause = inputs, outputs, pause
+        self.load_bytes = load_bytes
+        ports = {
+            "i": In(stream.Signature(data.ArrayLayout(signed(i_width), i_lanes))),
+            "o": Out(stream.Signature(data.ArrayLayout(signed(20), o_lanes))),
+        }
+        if load_bytes:
+            ports["load"] = In(BYTE_STREAM)
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        i_lanes, o_lanes = self.i.p.shape().length, self.o.p.shape().length
+        i_beats, o_beats = -(-self.inputs // i_lanes), -(-self.outputs // o_lanes)
+        total, weights = Signal(signed(20)), Signal(8)
+        taken, given = Signal(range(i_beats + 1)), Signal(range(o_beats + 1))
+        wait = Signal(range(self.pause + 1))
+        if self.load_bytes:
+            m.d.comb += self.load.ready.eq(1)
+            with m.If(self.load.valid):
+                m.d.sync += weights.eq(weights + self.load.p[0])
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        m.d.comb += [
+            self.i.ready.eq((taken != i_beats) & (wait == 0)),
+            self.o.valid.eq((taken == i_beats) & (wait == 0)),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [taken.eq(taken + 1), wait.eq(self.pause)]
+            m.d.sync += total.eq(total + sum(self.i.p[k] for k in range(i_lanes)))
+        for lane in range(o_lanes):
+            place = Signal(range(self.outputs + o_lanes), name=f"place{lane}")
+            m.d.comb += place.eq(given * o_lanes + lane)
+            bias = Mux(place == 0, weights, 0)
+            m.d.comb += self.o.p[lane].eq(Mux(place[0], -total, total) + bias)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += given.eq(given + 1)
+            with m.If(given == o_beats - 1):
+                m.d.sync += [given.eq(0), taken.eq(0), total.eq(0)]
+        return m
+
+    def expected(self, x, weights=0):
+        """The class and the outputs for the inputs ``x``."""
+        outputs = [-sum(x) if k % 2 else sum(x) for k in range(self.outputs)]
+        outputs[0] += weights % 256
+        return outputs.index(max(outputs)), outputs
+
+
+class Bench(wiring.Component):
+    """A link and a core with nothing but the two wires outside."""
+
+    def __init__(self, core, cycles=4, timeout=2000):
+        self.core, self.cycles, self.timeout = core, cycles, timeout
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = CoreShape.of(self.core)
+        m.submodules.link = link = Link(shape, MODEL, self.cycles, self.timeout)
+        m.submodules.core = core = self.core
+        m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
+        wiring.connect(m, link.i, core.i)
+        wiring.connect(m, core.o, link.o)
+        if shape.load_bytes:
+            wiring.connect(m, link.load, core.load)
+        return m
+
+
+class SimulatedPort:
+    """A transport whose other end is a :class:`Bench` in Amaranth's simulator.
+
+    One cycle is a microsecond. ``corrupt(data)`` may change what is written or read on the way.
+    """
+
+    def __init__(self, core, cycles=4, timeout=2000, to_device=None, from_device=None):
+        self.cycles = cycles
+        self.to_device = to_device or (lambda data: data)
+        self.from_device = from_device or (lambda data: data)
+        self.outgoing, self.incoming = [], bytearray()
+        self.dut = Bench(core, cycles, timeout)
+        self.now = 0
+        self.sim = Simulator(self.dut)
+        self.sim.add_clock(MICROSECOND)
+        self.sim.add_testbench(self._drive, background=True)
+        self.sim.add_testbench(self._sample, background=True)
+
+    async def _drive(self, ctx):
+        while True:
+            if not self.outgoing:
+                await ctx.tick()
+                continue
+            byte = self.outgoing.pop(0)
+            for bit in [0, *(byte >> k & 1 for k in range(8)), 1]:
+                ctx.set(self.dut.rx, bit)
+                await ctx.tick().repeat(self.cycles)
+
+    async def _sample(self, ctx):
+        while True:
+            await ctx.tick().until(~self.dut.tx)
+            await ctx.tick().repeat(self.cycles // 2)
+            byte = 0
+            for bit in range(8):
+                await ctx.tick().repeat(self.cycles)
+                byte |= ctx.get(self.dut.tx) << bit
+            await ctx.tick().repeat(self.cycles)
+            assert ctx.get(self.dut.tx) == 1, "stop bit"
+            self.incoming.append(byte)
+
+    def run(self, cycles):
+        self.now += cycles
+        self.sim.run_until(MICROSECOND * self.now)
+
+    def write(self, data):
+        self.outgoing += self.to_device(bytes(data))
+
+    def read(self, count, timeout):
+        """Up to ``count`` bytes; a second of ``timeout`` is 10,000 cycles."""
+        deadline = self.now + int(timeout * 10_000)
+        while len(self.incoming) < count and self.now < deadline:
+            self.run(min(200, deadline - self.now))
+        data = bytes(self.incoming[:count])
+        del self.incoming[:count]
+        return self.from_device(data)
+
+    def drain(self):
+        """Throw away what has arrived."""
+        self.incoming.clear()
+
+    def close(self):
+        pass
+
+
+def unsigned_bytes(values, width=8):
+    """Elements as the link carries them."""
+    size = -(-width // 8)
+    return b"".join((v & (1 << 8 * size) - 1).to_bytes(size, "little") for v in values)
+
+
+__all__ = ["MODEL", "Bench", "SimulatedPort", "SumCore", "unsigned_bytes"]
