@@ -70,7 +70,9 @@ def run_stream(
                 await ctx.tick()
             ctx.set(dut.i.valid, 1)
             ctx.set(payload_i, beat)
-            await ctx.tick().until(dut.i.ready)
+            ready = False
+            while not ready:
+                *_, ready = await ctx.tick().sample(dut.i.ready)
             cycles_i.append(now[0])
             ctx.set(dut.i.valid, 0)
         ctx.set(payload_i, source.getrandbits(_bits(payload_i) + 1) >> 1)
