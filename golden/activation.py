@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-
 from gategrad.golden.format import Format, Rounding, round_shift, saturate
 
 METHODS = ("arithmetic", "table", "interpolate")
@@ -86,12 +85,12 @@ class ActivationSpec:
     """One activation (or, with ``derivative``, its derivative) from format ``x`` to ``out``.
 
     ``function``: a key of :data:`FUNCTIONS`; ``x``, ``out``: 2 to 16 bits (1 if unsigned), for a
-    derivative ``x`` is the format of the stored output y; ``slope``: beta of sigmoid and tanh (1/256
-    to 256), alpha of leaky_relu (1/256 to below 1; kept to 8 significant bits, see :attr:`alpha`),
-    None for the function's default (1; 0.01); ``method``: one of :data:`METHODS`, None to choose: arithmetic where the
-    function is linear, else a table where at most 1,024 inputs matter, else interpolation;
-    ``segment_bits``: log2 of the parts of an interpolation, None for the fewest with a maximum
-    error of one unit in the last place (at most 10 bits).
+    derivative ``x`` is the format of the stored output y; ``slope``: beta of sigmoid and tanh
+    (1/256 to 256), alpha of leaky_relu (1/256 to below 1; kept to 8 significant bits, see
+    :attr:`alpha`), None for the function's default (1; 0.01); ``method``: one of :data:`METHODS`,
+    None to choose: arithmetic where the function is linear, else a table where at most 1,024 inputs
+    matter, else interpolation; ``segment_bits``: log2 of the parts of an interpolation, None for
+    the fewest with a maximum error of one unit in the last place (at most 10 bits).
 
     Raises ``ValueError`` on an unknown name, a width, slope, method or segment count out of range.
     """

@@ -1,0 +1,66 @@
+"""Constants of a layer's channels, in the order in which a stream brings the channels."""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from gategrad.hdl.streams import beats
+
+ROM_IN_LOGIC = 64  # rows up to which a table is made of LUTs
+
+
+class Constants:
+    """``values``, an integer a channel, in ``rows`` of ``lanes``, ``pad`` where none is."""
+
+    def __init__(self, values: Sequence[int], lanes: int = 1, pad: int = 0):
+        self.values = [int(value) for value in values]
+        self.values += [pad] * (beats(len(values), lanes) * lanes - len(values))
+        self.rows = [self.values[k : k + lanes] for k in range(0, len(self.values), lanes)]
+        shape = Shape.cast(range(min(self.values), max(self.values) + 1))
+        self.layout = data.ArrayLayout(shape, lanes)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every beat has the same constants: no counter, no memory."""
+        return all(row == self.rows[0] for row in self.rows)
+
+
+class ChannelTable(wiring.Component):
+    """The constants of each beat, a row a beat, row 0 again after the last one.
+
+    ``data`` belongs to the present beat; ``step`` goes on to the next one, which has been fetched
+    already, so that the path through the table does not add to the user's. Where all rows are equal
+    there is nothing but constants, up to 64 rows are LUTs, beyond that it is a block RAM. ``ready``
+    is low only in the cycle after reset, and only for a block RAM. Constants that a host loads
+    would go here.
+    """
+
+    def __init__(self, constants: Constants):
+        self.constants = constants
+        super().__init__({"step": In(1), "data": Out(constants.layout), "ready": Out(1, init=1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        layout, rows = self.constants.layout, self.constants.rows
+        depth = len(rows)
+        if self.constants.fixed:
+            m.d.comb += [self.data.eq(layout.const(rows[0])), self.ready.eq(1)]
+            return m
+        m.submodules.rom = rom = memory.Memory(shape=layout, depth=depth, init=rows)
+        index = Signal(range(depth), init=1)  # the row after the present one
+        after = Mux(index == depth - 1, 0, index + 1)
+        if depth <= ROM_IN_LOGIC:
+            port, present = rom.read_port(domain="comb"), Signal(layout, init=rows[0])
+            m.d.comb += [port.addr.eq(index), self.data.eq(present), self.ready.eq(1)]
+            with m.If(self.step):
+                m.d.sync += [present.eq(port.data), index.eq(after)]
+        else:
+            # The memory is read every cycle, at the row that the next cycle needs.
+            port, present, primed = rom.read_port(), Signal(range(depth)), Signal()
+            m.d.comb += [self.data.eq(port.data), self.ready.eq(primed), port.en.eq(1)]
+            m.d.comb += port.addr.eq(Mux(self.step, index, present))
+            m.d.sync += primed.eq(1)
+            with m.If(self.step):
+                m.d.sync += [present.eq(index), index.eq(after)]
+        return m

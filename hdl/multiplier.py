@@ -1,0 +1,118 @@
+"""Multiplication of a wide signed number by a positive one: pipelined, or a bit a cycle."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from gategrad.hdl.technology import Technology
+
+#: Widest signed operand of one hardware multiplier; None: made of logic, any width.
+OPERAND = {"MULT18X18D": 18, "SB_MAC16": 16, "inferred": None, None: None}
+
+
+def pieces(width: int, limit: int | None) -> list[tuple[int, int]]:
+    """Cut a signed operand: (first bit, end), all but the last to be read as unsigned."""
+    if limit is None or width <= limit:
+        return [(0, width)]
+    edges = [*range(0, width - 1, limit - 1), width]
+    return list(pairwise(edges))
+
+
+def products(a_width: int, b_width: int, technology: Technology) -> list[tuple[int, int, int, int]]:
+    """The partial products of signed a x signed b: first and end bit in a, first and end in b."""
+    limit = OPERAND[technology.multiplier]
+    return [(*a, *b) for a in pieces(a_width, limit) for b in pieces(b_width, limit)]
+
+
+def sum_stages(a_width: int, b_width: int, technology: Technology) -> int:
+    """Registers between the partial products and their sum."""
+    return (len(products(a_width, b_width, technology)) - 1).bit_length()
+
+
+def multiply(pipe, pairs: Sequence[tuple[Value, Value]], technology: Technology) -> list[Signal]:
+    """Products of signed pairs, registered ``1 + sum_stages`` times in ``pipe``.
+
+    Operands should come from registers. Wider ones than a hardware multiplier takes are cut.
+    """
+    terms = []
+    for a, b in pairs:
+        cuts = products(len(a), len(b), technology)
+        terms.append([_piece(a, *cut[:2]) * _piece(b, *cut[2:]) << cut[0] + cut[2] for cut in cuts])
+    shape = signed(max(len(a) + len(b) for a, b in pairs))
+    while True:
+        flat = iter(pipe.register([term for lane in terms for term in lane]))
+        terms = [[next(flat) for _ in lane] for lane in terms]
+        if all(len(lane) == 1 for lane in terms):
+            return [
+                lane[0] if lane[0].shape() == shape else _sized(lane[0], shape) for lane in terms
+            ]
+        terms = [
+            [_sized(sum(lane[k + 1 : k + 2], lane[k]), shape) for k in range(0, len(lane), 2)]
+            for lane in terms
+        ]
+
+
+def _piece(value: Value, first: int, end: int) -> Value:
+    return value[first:end].as_signed() if end == len(value) else value[first:end]
+
+
+def _sized(value: Value, shape) -> Value:
+    return value[: shape.width].as_signed() if len(value) > shape.width else value
+
+
+class SerialMultiplier(wiring.Component):
+    """``lanes`` products ``a * b`` at once by shift and add, one adder a lane.
+
+    ``a``: signed, ``b``: unsigned; a product takes ``b_width`` cycles and one to load. Handshake:
+    operands are taken when ``start & idle``; ``done`` holds, with ``product``, until ``take``,
+    which may be in the same cycle as the next ``start``.
+    Resources: about 2 x a_width + b_width logic cells a lane and a counter.
+    """
+
+    def __init__(self, a_width: int, b_width: int, lanes: int):
+        self.a_width, self.b_width, self.lanes = a_width, b_width, lanes
+        super().__init__(
+            {
+                "a": In(signed(a_width)).array(lanes),
+                "b": In(b_width).array(lanes),
+                "start": In(1),
+                "idle": Out(1),
+                "done": Out(1),
+                "take": In(1),
+                "product": Out(signed(a_width + b_width)).array(lanes),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        # `wait` counts the steps still to do; `full`: there is a product, or one in the making.
+        wait, full = Signal(range(self.b_width + 1)), Signal()
+        load = Signal()
+        m.d.comb += [
+            self.done.eq(full & (wait == 0)),
+            self.idle.eq(~full | self.done & self.take),
+            load.eq(self.start & self.idle),
+        ]
+        with m.If(load):
+            m.d.sync += [wait.eq(self.b_width), full.eq(1)]
+        with m.Elif(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.Elif(self.take):
+            m.d.sync += full.eq(0)
+        for a_in, b_in, product in zip(self.a, self.b, self.product, strict=True):
+            a = Signal(signed(self.a_width), reset_less=True)
+            high = Signal(signed(self.a_width), reset_less=True)
+            # Multiplier bits leave at the bottom as product bits come in at the top.
+            low = Signal(self.b_width, reset_less=True)
+            total = Signal(signed(self.a_width + 1))
+            m.d.comb += [
+                total.eq(high + Mux(low[0], a, 0)),
+                product.eq(Cat(low, high).as_signed()),
+            ]
+            with m.If(load):
+                m.d.sync += [a.eq(a_in), high.eq(0), low.eq(b_in)]
+            with m.Elif(wait != 0):
+                m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0]))]
+        return m

@@ -1,0 +1,284 @@
+"""Requantisation in hardware: bias, multiplier, rounding, shift, zero point and saturation."""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from gategrad.golden.format import Format, Rounding
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.hdl.channel_table import ChannelTable, Constants
+from gategrad.hdl.multiplier import SerialMultiplier, multiply, sum_stages
+from gategrad.hdl.streams import tensor_stream
+from gategrad.hdl.technology import PORTABLE, Technology
+
+
+def saturate(value: Value, out: Format, low: int, high: int) -> Value:
+    """Signed ``value``, known to lie in low..high, held to ``out``.
+
+    One LUT a bit, and the comparison (of the bits above ``out``) of each end that can be exceeded.
+    """
+    width = out.width
+    if len(value) < width + 1:
+        value = Cat(value, value[-1].replicate(width + 1 - len(value))).as_signed()
+    negative = value[-1]
+    if not out.signed:
+        bits = value[:width]
+        if high > out.max:
+            bits = bits | value[width:-1].any().replicate(width)
+        return bits & (~negative).replicate(width) if low < 0 else bits
+    if low >= out.min and high <= out.max:
+        return value[:width].as_signed()
+    # Inside, every bit above `out` equals its sign; beyond, all bits but the sign are its opposite.
+    beyond = (value[width - 1 : -1] ^ negative.replicate(len(value) - width)).any()
+    bits = Mux(beyond, (~negative).replicate(width - 1), value[: width - 1])
+    return Cat(bits, negative).as_signed()
+
+
+class Pipe:
+    """Registers between a stream in and a stream out that all stall together."""
+
+    def __init__(self, m: Module, valid: Value, o):
+        self.m, self.valid, self.advance = m, valid, Signal()
+        m.d.comb += self.advance.eq(~o.valid | o.ready)
+
+    @property
+    def moves(self) -> Value:
+        """Whether a beat enters the next stage."""
+        return self.valid & self.advance
+
+    def register(self, values: Sequence[Value]) -> list[Signal]:
+        """A stage: the values a cycle later."""
+        valid = Signal()
+        stage = [Signal(value.shape(), reset_less=True) for value in values]
+        with self.m.If(self.advance):
+            self.m.d.sync += valid.eq(self.valid)
+            self.m.d.sync += [register.eq(v) for register, v in zip(stage, values, strict=True)]
+        self.valid = valid
+        return stage
+
+
+class Requantise(wiring.Component):
+    """Accumulators to activations: ``saturate(round((i + bias) * multiplier / 2**shift) + zero)``.
+
+    Equal to ``golden.requantise.forward(spec, i + bias[channel])``. Channels 0..channels-1 come
+    again and again, ``lanes`` a beat, padded where lanes do not divide them (pad lanes must be zero
+    in and are zero out).
+
+    Without multipliers bias, half a unit for rounding and zero point are one constant::
+
+        i ---(+)---[reg]--- >> shift --- saturate ---[reg]--- o
+              |
+          constant of the channel
+
+    and what a specification does not need is not there: no constants, no adder and first register;
+    nothing to saturate, no second register; neither, wires. With multipliers, in one of two ways:
+
+    pipelined   ``bias [reg] x [reg] constant [reg] saturate [reg]``, one beat a cycle; operands
+                wider than a hardware multiplier are split, with a register more for their sum
+    sequential  shift and add: one adder a lane, a beat in multiplier bits + 1 cycles; chosen when
+                ``cycles_per_beat``, the rate at which beats come, allows it
+
+    ``spec``: formats and arithmetic; ``bias``: an integer a channel in ``spec.acc``, or None;
+    ``latency``: cycles from a beat's transfer in to its first chance out; ``interval``: cycles a
+    beat. Resources: acc.width + out.width logic cells and a few a lane, plus the constants'; see
+    :meth:`cost`.
+
+    Raises ``ValueError`` for a bias or multipliers that do not match ``channels`` or ``spec.acc``.
+    """
+
+    def __init__(
+        self,
+        spec: RequantiseSpec,
+        bias: Sequence[int] | None,
+        channels: int,
+        lanes: int = 1,
+        technology: Technology = PORTABLE,
+        cycles_per_beat: int = 1,
+    ):
+        if channels < 1 or lanes < 1 or cycles_per_beat < 1:
+            raise ValueError("channels, lanes and cycles_per_beat must be 1 or more")
+        if bias is not None and len(bias) != channels:
+            raise ValueError(f"{len(bias)} biases for {channels} channels")
+        if len(spec.multipliers) not in (0, 1, channels):
+            raise ValueError(f"{len(spec.multipliers)} multipliers for {channels} channels")
+        bias = [0] * channels if bias is None else [int(b) for b in bias]
+        if not spec.acc.holds(bias):
+            raise ValueError(f"a bias is outside the accumulator's format {spec.acc}")
+        self.spec, self.channels, self.lanes, self.technology = spec, channels, lanes, technology
+        self._plan(bias, cycles_per_beat)
+        super().__init__(
+            {"i": In(tensor_stream(spec.acc, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        )
+
+    def _plan(self, bias: list[int], cycles_per_beat: int) -> None:
+        """Constants, intervals and widths."""
+        spec, lanes, channels = self.spec, self.lanes, self.channels
+        drop = max(0, spec.shift)
+        self._half_even = spec.rounding is Rounding.HALF_EVEN and drop > 0
+        half = 1 << drop >> 1 if spec.rounding is not Rounding.FLOOR else 0
+        # Half to even looks at the parity before the zero point: its last bit is added afterwards.
+        self._late = spec.zero_point & 1 if self._half_even else 0
+        zero = (spec.zero_point - self._late) << drop
+        low, high = spec.acc.min, spec.acc.max
+        self._bias = self._factor = None
+        self.sequential = False
+        if spec.multipliers:
+            if any(bias):
+                self._bias = Constants(bias, lanes)
+                low, high = low + min(0, *bias), high + max(0, *bias)
+            factors = list(spec.multipliers) * (channels // len(spec.multipliers))
+            self._factor = Constants(factors, lanes, pad=factors[-1])
+            self._sum = _width(low, high)
+            self._factor_bits = max(factors).bit_length()
+            self.sequential = cycles_per_beat > self._factor_bits
+            self._sums = sum_stages(self._sum, self._factor_bits + 1, self.technology)
+            low, high = low * max(factors), high * max(factors)
+            constants = Constants([half + zero] * lanes, lanes)
+        else:
+            low, high = low << max(0, -spec.shift), high << max(0, -spec.shift)
+            constants = Constants(
+                [(b << max(0, -spec.shift)) + half + zero for b in bias], lanes, pad=half
+            )
+        lifted = spec.zero_point if spec.multipliers else self._late
+        self._real = Constants([1] * channels, lanes) if channels % lanes and lifted else None
+        low, high = low + min(constants.values), high + max(constants.values)
+        self._total = _width(low, high)
+        self._constants = constants if any(constants.values) else None
+        self._low = (low >> drop) - self._half_even + self._late
+        self._high = (high >> drop) + self._late
+        exceeds = self._low < spec.out.min or self._high > spec.out.max
+        self._finishes = exceeds or self._half_even or self._real is not None
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat's transfer in to the first cycle in which it can be taken."""
+        after = (self._constants is not None) + bool(self._finishes)
+        if self.sequential:
+            return self._factor_bits + 1 + after
+        return after + (2 + self._sums if self._factor else 0)
+
+    @property
+    def interval(self) -> int:
+        """Cycles a beat."""
+        return self._factor_bits + 1 if self.sequential else 1
+
+    def elaborate(self, platform):
+        m = Module()
+        constants = {
+            "constant": self._constants,
+            "bias": self._bias,
+            "factor": self._factor,
+            "real": self._real,
+        }
+        tables = {k: ChannelTable(c) for k, c in constants.items() if c is not None}
+        for name, table in tables.items():
+            m.submodules[name] = table
+        self._tables = tables
+        ready = Cat(table.ready for table in tables.values()).all() if tables else 1
+        values = [self.i.payload[lane] for lane in range(self.lanes)]
+        valid = self.i.valid & ready
+        if self.sequential:
+            values = self._biased(m, values, self.i.valid & self.i.ready)
+            pipe, values = self._serial(m, values, valid, ready)
+        else:
+            pipe = Pipe(m, valid, self.o)
+            if self._factor:
+                values = self._biased(m, values, pipe.moves)
+                values = self._multiplied(m, pipe, pipe.register(values))
+        if self._constants is not None:
+            values = pipe.register(self._rounded(m, values, pipe.moves))
+        if self._finishes:
+            values = pipe.register(self._finished(m, values, pipe.moves))
+        else:
+            values = [self._dropped(value) for value in values]
+        m.d.comb += [self.o.payload[lane].eq(value) for lane, value in enumerate(values)]
+        m.d.comb += self.o.valid.eq(pipe.valid)
+        if pipe.valid is valid:  # wires alone
+            m.d.comb += self.i.ready.eq(self.o.ready)
+        elif not self.sequential:
+            m.d.comb += self.i.ready.eq(pipe.advance & ready)
+        return m
+
+    def _biased(self, m, values, moves) -> list[Value]:
+        if self._bias is None:
+            return values
+        m.d.comb += self._tables["bias"].step.eq(moves)
+        return [_sum(m, v, self._tables["bias"].data[k], self._sum) for k, v in enumerate(values)]
+
+    def _multiplied(self, m, pipe, values) -> list[Value]:
+        """Products; the factors are constants or already in the register of their table."""
+        m.d.comb += self._tables["factor"].step.eq(pipe.moves)
+        factors = [Cat(self._tables["factor"].data[k], 0).as_signed() for k in range(self.lanes)]
+        return multiply(pipe, list(zip(values, factors, strict=True)), self.technology)
+
+    def _serial(self, m, values, valid, ready) -> tuple[Pipe, list[Value]]:
+        m.submodules.multiplier = multiplier = SerialMultiplier(
+            len(values[0]), self._factor_bits, self.lanes
+        )
+        m.d.comb += self._tables["factor"].step.eq(self.i.valid & self.i.ready)
+        for k, value in enumerate(values):
+            m.d.comb += [
+                multiplier.a[k].eq(value),
+                multiplier.b[k].eq(self._tables["factor"].data[k]),
+            ]
+        pipe = Pipe(m, multiplier.done, self.o)
+        if self._constants is None and not self._finishes:
+            m.d.comb += multiplier.take.eq(self.o.ready)
+        else:
+            m.d.comb += multiplier.take.eq(pipe.advance)
+        m.d.comb += [multiplier.start.eq(valid), self.i.ready.eq(multiplier.idle & ready)]
+        return pipe, [multiplier.product[k] for k in range(self.lanes)]
+
+    def _rounded(self, m, values, moves) -> list[Value]:
+        """The constant added; bits below the lowest bit of any constant go past the adder."""
+        table, up = self._tables["constant"], max(0, -self.spec.shift)
+        m.d.comb += table.step.eq(moves)
+        together = 0
+        for constant in self._constants.values:
+            together |= constant
+        below = (together & -together).bit_length() - 1
+        totals = []
+        for k in range(self.lanes):
+            constant = table.data[k] >> below
+            value = values[k] << up
+            upper = _sum(m, value >> below, constant, self._total - below)
+            totals.append(Cat(value[:below], upper).as_signed())
+        return totals
+
+    def _dropped(self, value: Value) -> Value:
+        return value >> self.spec.shift if self.spec.shift > 0 else value
+
+    def _finished(self, m, values, moves) -> list[Value]:
+        """Shift, round halves to even, saturate, and zero the pad lanes."""
+        if self._real is not None:
+            m.d.comb += self._tables["real"].step.eq(moves)
+        if self._constants is None and self.spec.shift < 0:
+            values = [value << -self.spec.shift for value in values]
+        finished = []
+        for k, value in enumerate(values):
+            rounded = self._dropped(value)
+            if self._half_even:
+                # With half a unit added, a tie is where all the dropped bits are zero.
+                tie = ~value[: self.spec.shift].any()
+                rounded = Cat(rounded[0] & ~tie, rounded[1:]).as_signed()
+            if self._late:
+                rounded = rounded + 1
+            result = saturate(rounded, self.spec.out, self._low, self._high)
+            if self._real is not None:
+                result = Mux(self._tables["real"].data[k], result, 0)
+                result = result.as_signed() if self.spec.out.signed else result.as_unsigned()
+            finished.append(result)
+        return finished
+
+
+def _width(low: int, high: int) -> int:
+    """Signed bits that hold low..high."""
+    return 1 + max((~low if low < 0 else low).bit_length(), high.bit_length())
+
+
+def _sum(m: Module, a: Value, b: Value, width: int) -> Signal:
+    """``a + b``, known to fit ``width`` signed bits."""
+    total = Signal(signed(width))
+    m.d.comb += total.eq(a + b)
+    return total

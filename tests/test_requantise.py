@@ -1,0 +1,163 @@
+"""Requantisation: hardware against golden, every rounding, with and without multipliers."""
+
+import numpy as np
+import pytest
+from gategrad.golden import requantise
+from gategrad.golden.format import Format, Rounding
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
+from support import run_stream
+
+NEAREST, HALF_EVEN, FLOOR = Rounding.NEAREST, Rounding.HALF_EVEN, Rounding.FLOOR
+
+
+def check(spec, bias, channels, lanes, acc, seed=0, **options):
+    """Run frames ``acc`` (frames x channels) through the component and compare every bit."""
+    acc = np.asarray(acc, np.int64).reshape(-1, channels)
+    dut = Requantise(spec, bias, channels, lanes, **options)
+    steps = -(-channels // lanes)
+    padded = np.zeros((len(acc), steps * lanes), np.int64)
+    padded[:, :channels] = acc
+    expected = np.zeros_like(padded)
+    expected[:, :channels] = requantise.forward(spec, acc + (0 if bias is None else bias))
+    stalls = options.pop("stalls", 0.3)
+    got = run_stream(
+        dut,
+        padded.reshape(-1, lanes).tolist(),
+        len(acc) * steps,
+        seed=seed,
+        stall_i=stalls,
+        stall_o=stalls,
+    )
+    assert got == expected.reshape(-1, lanes).tolist()
+    return dut
+
+
+def samples(spec, bias, channels, frames, seed=0):
+    """Accumulators that, with their bias, stay inside the format: extremes, then random ones."""
+    rng = np.random.default_rng(seed)
+    bias = np.zeros(channels, np.int64) if bias is None else np.asarray(bias)
+    low = np.maximum(spec.acc.min, spec.acc.min - bias)
+    high = np.minimum(spec.acc.max, spec.acc.max - bias)
+    wide = rng.integers(low, high, (frames, channels), endpoint=True)
+    near = np.clip(wide >> max(0, spec.acc.width - spec.out.width - spec.shift), low, high)
+    few = np.clip(rng.integers(-3, 4, (8, channels)), low, high)
+    return np.concatenate([[low, high], few, wide[: frames // 2], near[: frames // 2]])
+
+
+@pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN, FLOOR])
+@pytest.mark.parametrize("shift", [-2, -1, 0, 1, 2, 4, 6])
+@pytest.mark.parametrize("out", [Format(3, 0), Format(3, 0, False), Format(6, 0)])
+def test_exhaustive(shift, rounding, out):
+    acc = Format(6, 0)
+    every = np.arange(acc.min, acc.max + 1)
+    for zero in (0, 1, -2):
+        check(RequantiseSpec(acc, out, shift, rounding, zero_point=zero), None, 1, 1, every)
+
+
+@pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN, FLOOR])
+@pytest.mark.parametrize("cycles", [1, 8])
+@pytest.mark.parametrize("multiplier", [1, 5, 7])
+def test_exhaustive_multiplier(multiplier, cycles, rounding):
+    acc = Format(6, 0)
+    every = np.arange(acc.min, acc.max + 1)
+    for zero, shift in ((0, 0), (-3, 1), (2, 4)):
+        spec = RequantiseSpec(acc, Format(4, 0), shift, rounding, (multiplier,), zero)
+        dut = check(spec, None, 1, 1, every, cycles_per_beat=cycles)
+        assert dut.sequential == (cycles == 8)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 8])
+@pytest.mark.parametrize("channels", [1, 4, 7])
+@pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN])
+def test_channels_and_lanes(channels, lanes, rounding):
+    rng = np.random.default_rng(channels + lanes)
+    for zero in (0, 3):
+        for multipliers in ((), tuple(rng.integers(100, 1000, channels).tolist())):
+            shift = 14 if multipliers else 6
+            acc = Format(14, 6)
+            spec = RequantiseSpec(acc, Format(8, 0), shift, rounding, multipliers, zero)
+            bias = rng.integers(-500, 500, channels).tolist()
+            frames = samples(spec, bias, channels, 20, seed=lanes)
+            for cycles in (1, 11) if multipliers else (1,):
+                check(spec, bias, channels, lanes, frames, cycles_per_beat=cycles)
+
+
+@pytest.mark.parametrize("technology", [PORTABLE, ICE40UP, ECP5], ids=lambda t: t.name)
+@pytest.mark.parametrize("bits", [10, 20, 31])
+def test_wide_multipliers(bits, technology):
+    acc = Format(31, 0)
+    rng = np.random.default_rng(bits)
+    multipliers = tuple(rng.integers(1 << bits - 1, 1 << bits, 3).tolist())
+    spec = RequantiseSpec(acc, Format(8, 0), 21 + bits, HALF_EVEN, multipliers, -7)
+    bias = rng.integers(-1 << 28, 1 << 28, 3).tolist()
+    frames = samples(spec, bias, 3, 40)
+    check(spec, bias, 3, 2, frames, technology=technology)
+    check(spec, bias, 3, 2, frames, technology=technology, cycles_per_beat=64)
+
+
+@pytest.mark.parametrize("out", [Format(8, 4), Format(8, 4, False), Format(16, 4), Format(2, 1)])
+def test_real_widths(out):
+    acc = Format(24, 12)
+    rng = np.random.default_rng(1)
+    bias = rng.integers(-1 << 20, 1 << 20, 10).tolist()
+    spec = RequantiseSpec.by_shift(acc, out)
+    check(spec, bias, 10, 1, samples(spec, bias, 10, 60))
+    check(spec, None, 10, 4, samples(spec, None, 10, 60))
+
+
+def test_block_ram_table():
+    spec = RequantiseSpec.by_shift(Format(12, 6), Format(8, 2))
+    bias = np.random.default_rng(0).integers(-900, 900, 100).tolist()
+    check(spec, bias, 100, 1, samples(spec, bias, 100, 6))
+
+
+def test_random_specifications():
+    rng = np.random.default_rng(7)
+    for seed in range(30):
+        acc = Format(int(rng.integers(4, 26)), 0)
+        out = Format(int(rng.integers(2, 17)), 0, bool(rng.integers(2)))
+        channels, lanes = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+        multipliers = ()
+        if rng.integers(2):
+            multipliers = tuple(rng.integers(1, 1 << 12, rng.choice([1, channels])).tolist())
+        shift = int(rng.integers(0 if multipliers else -out.width, 24))
+        rounding = [NEAREST, HALF_EVEN, FLOOR][rng.integers(3)]
+        spec = RequantiseSpec(acc, out, shift, rounding, multipliers, int(rng.integers(-9, 9)))
+        bias = rng.integers(acc.min, acc.max, channels, endpoint=True).tolist()
+        bias = bias if rng.integers(3) else None
+        frames = samples(spec, bias, channels, 12, seed)
+        check(spec, bias, channels, lanes, frames, seed, cycles_per_beat=int(rng.choice([1, 14])))
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "cycles", "bias"),
+    [((), 1, None), ((), 1, [3]), ((77,), 1, [3]), ((77,), 8, [3]), ((77,), 8, None)],
+)
+@pytest.mark.parametrize("rounding", [NEAREST, FLOOR])
+@pytest.mark.parametrize("out", [Format(8, 4), Format(20, 4)])
+def test_latency_and_interval(multipliers, cycles, bias, rounding, out):
+    spec = RequantiseSpec(Format(16, 8), out, 4, rounding, multipliers)
+    dut = Requantise(spec, bias, 1, cycles_per_beat=cycles)
+    record = {}
+    run_stream(dut, [[k] for k in range(20)], 20, stall_i=0, stall_o=0, record=record)
+    assert {o - i for i, o in zip(record["i"], record["o"], strict=True)} == {dut.latency}
+    assert set(np.diff(record["i"]).tolist()) == {dut.interval}
+
+
+def test_nothing_is_left_of_nothing():
+    fmt = Format(8, 4)
+    dut = check(RequantiseSpec.by_shift(fmt, fmt), None, 1, 1, np.arange(-128, 128))
+    assert dut.latency == 0
+
+
+def test_refusals():
+    spec = RequantiseSpec.by_shift(Format(8, 4), Format(4, 0))
+    with pytest.raises(ValueError, match="3 biases for 2 channels"):
+        Requantise(spec, [1, 2, 3], 2)
+    with pytest.raises(ValueError, match=r"outside the accumulator's format Q4\.4"):
+        Requantise(spec, [1, 128], 2)
+    spec = RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, (1, 2))
+    with pytest.raises(ValueError, match="2 multipliers for 3 channels"):
+        Requantise(spec, None, 3)
