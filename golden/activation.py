@@ -148,6 +148,13 @@ class ActivationSpec:
             multiplier, shift = multiplier // 2, shift - 1
         return multiplier, shift
 
+    @property
+    def slopes(self) -> tuple[int, int]:
+        """Derivative of relu and leaky_relu above zero, and at and below it, as integers."""
+        multiplier, shift = self.alpha if self.function == "leaky_relu" else (0, 0)
+        one, alpha = self.out.quantise([1.0, np.ldexp(float(multiplier), -shift)])
+        return int(one), int(alpha)
+
     def real(self, x) -> np.ndarray:
         """The real function at integers ``x``: what :func:`forward` is an approximation of."""
         value = self.x.real(x)
@@ -252,10 +259,9 @@ def forward(spec: ActivationSpec, x) -> np.ndarray:
 
 
 def _arithmetic(spec: ActivationSpec, x) -> np.ndarray:
-    multiplier, shift = spec.alpha if spec.function == "leaky_relu" else (0, 0)
     if spec.derivative:
-        one, alpha = spec.out.quantise([1.0, np.ldexp(float(multiplier), -shift)])
-        return np.where(x > 0, one, alpha)
+        return np.where(x > 0, *spec.slopes)
+    multiplier, shift = spec.alpha if spec.function == "leaky_relu" else (0, 0)
     drop = spec.x.frac - spec.out.frac
     above = round_shift(np.maximum(x, 0), drop, Rounding.NEAREST)
     below = round_shift(np.minimum(x, 0) * multiplier, drop + shift, Rounding.NEAREST)

@@ -243,7 +243,9 @@ class Requantise(wiring.Component):
             constant = table.data[k] >> below
             value = values[k] << up
             upper = _sum(m, value >> below, constant, self._total - below)
-            totals.append(Cat(value[:below], upper).as_signed())
+            lower = Signal(signed(max(below, len(value))))
+            m.d.comb += lower.eq(value)
+            totals.append(Cat(lower[:below], upper).as_signed())
         return totals
 
     def _dropped(self, value: Value) -> Value:

@@ -1,0 +1,203 @@
+"""Activation functions and their derivatives in hardware."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from gategrad.golden.activation import GUARD, ActivationSpec
+from gategrad.golden.format import Format
+from gategrad.hdl.requantise import Pipe, saturate
+from gategrad.hdl.streams import shape_of, tensor_stream
+from gategrad.hdl.technology import PORTABLE, Technology
+
+LOGIC_BITS = 4096  # tables up to here are LUTs, larger ones block RAM
+
+
+class Activation(wiring.Component):
+    """``o = f(i)``, or the derivative from the stored output: :mod:`gategrad.golden.activation`::
+
+        arithmetic   i ── shift, add ──[reg if leaky]── saturate ──[reg]── o
+        table        i ── clamp [reg] ── table ──[reg]── o
+        interpolate  i ── clamp [reg] ── table ──[reg]── x ──[reg]── + saturate ──[reg]── o
+
+    ``clamp [reg]`` is there only where the input is wider than the specification's window, and a
+    block RAM that feeds a multiplier has one more register.
+
+    ``spec``: function, formats and method; ``lanes``: elements a beat, each with a unit of its own;
+    ``storage``: "logic" or "block" for the table, None: block RAM above 4,096 bits. ``latency``: 1
+    to 5 cycles; throughput: a beat a cycle; all registers stall together. Resources: see
+    :meth:`cost`; an interpolation multiplies ``window - segment_bits`` bits by a rise.
+
+    Raises ``ValueError`` for lanes below 1 or an unknown storage.
+    """
+
+    def __init__(
+        self,
+        spec: ActivationSpec,
+        lanes: int = 1,
+        technology: Technology = PORTABLE,
+        storage: str | None = None,
+    ):
+        if lanes < 1:
+            raise ValueError(f"lanes must be 1 or more, not {lanes}")
+        if storage not in (None, "logic", "block"):
+            raise ValueError(f"storage must be logic or block, not {storage!r}")
+        self.spec, self.lanes, self.technology = spec, lanes, technology
+        self._layout, self._rows = _rows(spec)
+        bits = len(self._rows) * self._layout.size
+        self.storage = storage or ("logic" if bits <= LOGIC_BITS else "block")
+        super().__init__(
+            {"i": In(tensor_stream(spec.x, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat's transfer in to the first cycle in which it can be taken."""
+        if self.spec.method == "arithmetic":
+            return 1 + (self.spec.function == "leaky_relu" and not self.spec.derivative)
+        stages = 1 if self.spec.method == "table" else 3 + (self.storage == "block")
+        return stages + self._clamps
+
+    @property
+    def _clamps(self) -> bool:
+        return self.spec.window < self.spec.x.width
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Pipe(m, self.i.valid, self.o)
+        values = [self.i.payload[lane] for lane in range(self.lanes)]
+        if self.spec.method != "arithmetic":
+            build = self._table if self.spec.method == "table" else self._interpolate
+        else:
+            build = self._steps if self.spec.derivative else self._lines
+        results = build(m, pipe, values)
+        m.d.comb += [self.o.payload[lane].eq(value) for lane, value in enumerate(results)]
+        m.d.comb += [self.o.valid.eq(pipe.valid), self.i.ready.eq(pipe.advance)]
+        return m
+
+    def _steps(self, m, pipe, values) -> list[Value]:
+        """Derivative of relu and leaky_relu: one of two constants."""
+        above, below = self.spec.slopes
+        results = []
+        for value in values:
+            result = Signal(shape_of(self.spec.out))
+            m.d.comb += result.eq(Mux(value > 0, above, below))
+            results.append(result)
+        return pipe.register(results)
+
+    def _lines(self, m, pipe, values) -> list[Value]:
+        """relu and leaky_relu: a line on each side of zero, at a common scale, then rounded."""
+        spec = self.spec
+        leaky = spec.function == "leaky_relu"
+        multiplier, shift = spec.alpha if leaky else (0, 0)
+        down = spec.x.frac - spec.out.frac + shift
+        up, down = max(0, -down), max(0, down)
+        half = 1 << down >> 1
+        totals = []
+        for value in values:
+            line = value << shift
+            if spec.x.signed:
+                line = Mux(value < 0, _times(m, value, multiplier) if leaky else 0, line)
+            total = Signal(signed(max(spec.x.width + shift + up, down) + 2))
+            m.d.comb += total.eq((line << up) + half)
+            totals.append(total)
+        if leaky:
+            totals = pipe.register(totals)
+        ends = spec.x.min * multiplier, spec.x.max << shift
+        low, high = (((end << up) + half) >> down for end in ends)
+        return pipe.register([saturate(total >> down, spec.out, low, high) for total in totals])
+
+    def _addresses(self, pipe, values) -> list[Value]:
+        """Inputs clamped to the window and counted from the least: the sign turned round."""
+        spec = self.spec
+        if self._clamps:
+            window = Format(spec.window, 0, spec.x.signed)
+            wide = values if spec.x.signed else [Cat(value, 0).as_signed() for value in values]
+            values = pipe.register([saturate(v, window, spec.x.min, spec.x.max) for v in wide])
+        if not spec.x.signed:
+            return values
+        return [Cat(value[:-1], ~value[-1]) for value in values]
+
+    def _lookup(self, m, pipe, addresses, extra: Sequence[Value] = ()):
+        """The rows of ``addresses`` and the ``extra`` values, a register later."""
+        rows = []
+        for address in addresses:
+            m.submodules += (
+                rom := memory.Memory(shape=self._layout, depth=len(self._rows), init=self._rows)
+            )
+            port = rom.read_port(domain="comb" if self.storage == "logic" else "sync")
+            m.d.comb += port.addr.eq(address)
+            if self.storage == "block":
+                m.d.comb += port.en.eq(pipe.advance)
+            rows.append(port.data.as_value())
+        if self.storage == "block":
+            extra = pipe.register(extra)
+        else:
+            registers = pipe.register([*rows, *extra])
+            rows, extra = registers[: len(rows)], registers[len(rows) :]
+        return [self._layout(row) for row in rows], extra
+
+    def _table(self, m, pipe, values) -> list[Value]:
+        rows, _ = self._lookup(m, pipe, self._addresses(pipe, values))
+        return [row.base for row in rows]
+
+    def _interpolate(self, m, pipe, values) -> list[Value]:
+        spec, lanes = self.spec, self.lanes
+        drop = spec.window - spec.segment_bits
+        addresses = self._addresses(pipe, values)
+        rows, along = self._lookup(
+            m, pipe, [a[drop:] for a in addresses], [a[:drop] for a in addresses]
+        )
+        bases, rises = [row.base for row in rows], [row.rise for row in rows]
+        if self.storage == "block":  # the memory is too slow to feed a multiplier directly
+            both = pipe.register([*bases, *rises, *along])
+            bases, rises, along = both[:lanes], both[lanes : 2 * lanes], both[2 * lanes :]
+        risen = [rise * t for rise, t in zip(rises, along, strict=True)]
+        both = pipe.register([*bases, *risen])
+        low, high = (int(end) >> GUARD for end in _reach(spec))
+        results = []
+        for base, product in zip(both[:lanes], both[lanes:], strict=True):
+            total = Signal(signed(len(base) + 2))
+            m.d.comb += total.eq(base + (product >> drop))
+            results.append(saturate(total >> GUARD, spec.out, low, high))
+        return pipe.register(results)
+
+
+def _rows(spec: ActivationSpec) -> tuple[data.Layout, list[dict]]:
+    """Layout and content of the table: nothing for arithmetic."""
+    if spec.method == "arithmetic":
+        return data.StructLayout({}), []
+    if spec.method == "table":
+        layout = data.StructLayout({"base": shape_of(spec.out)})
+        return layout, [{"base": value} for value in spec.table().tolist()]
+    base, rise = spec.chords()
+    layout = data.StructLayout({"base": _shape(base), "rise": _shape(rise)})
+    pairs = zip(base.tolist(), rise.tolist(), strict=True)
+    return layout, [{"base": b, "rise": r} for b, r in pairs]
+
+
+def _shape(values: np.ndarray):
+    low, high = int(values.min()), int(values.max())
+    return shape_of(Format.for_range(low, high, 0))
+
+
+def _reach(spec: ActivationSpec) -> tuple[int, int]:
+    """Bounds of base and rise together."""
+    base, rise = spec.chords()
+    return (base + np.minimum(rise, 0)).min(), (base + np.maximum(rise, 0)).max()
+
+
+def _times(m: Module, value: Value, multiplier: int) -> Signal:
+    """``value * multiplier`` by shifts, additions and subtractions (canonical signed digits)."""
+    total = Signal(signed(len(value) + multiplier.bit_length() + 1))
+    terms, shift = 0, 0
+    while multiplier:
+        if multiplier & 1:
+            digit = 2 - (multiplier & 3)
+            terms = terms + (value << shift) if digit > 0 else terms - (value << shift)
+            multiplier -= digit
+        multiplier, shift = multiplier >> 1, shift + 1
+    m.d.comb += total.eq(terms)
+    return total
