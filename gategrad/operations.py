@@ -41,8 +41,10 @@ class Operation:
     ``backward(layer, params, saved, delta) -> (input deltas, gradients)``, float;
     ``quantise``: ``(context, node) -> None``, adds the integer nodes;
     ``spec``: frozen dataclass; ``golden``: ``(spec, params, *inputs) -> output``, int64;
+    ``size``: ``(spec, input sizes) -> elements out``, ``ValueError`` where sizes do not connect;
     ``check``: ``(spec, params) -> None``, raises ``ValueError`` on parameters that do not fit;
-    ``hardware``, ``cost``: gateware and cost model, filled in by the generator and the planner.
+    ``hardware``: ``(node, params, layout, technology) -> component``; ``layouts``:
+    ``(node, context) -> [Layout]``, the ways to build it that the planner chooses from.
     Rows without ``spec`` exist only in the float graph: quantisation removes them.
     """
 
@@ -55,9 +57,10 @@ class Operation:
     arity: int = 1
     spec: Lazy | None = None
     golden: Lazy | None = None
+    size: Callable[[Any, tuple[int, ...]], int] = lambda spec, sizes: sizes[0]
     check: Lazy | None = None
     hardware: Lazy | None = None
-    cost: Lazy | None = None
+    layouts: Lazy | None = None
 
 
 def _dense_shape(layer: layers.Dense, shapes: tuple[Shape, ...]) -> Shape:
@@ -71,6 +74,12 @@ def _dense_shape(layer: layers.Dense, shapes: tuple[Shape, ...]) -> Shape:
 
 def _dense_parameters(layer: layers.Dense, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
     return {"weight": (layer.units, shapes[0][0]), "bias": (layer.units,)}
+
+
+def _dense_size(spec: Any, sizes: tuple[int, ...]) -> int:
+    if sizes[0] != spec.inputs:
+        raise ValueError(f"takes {spec.inputs} values, its input has {sizes[0]}")
+    return spec.units
 
 
 def _same(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
@@ -91,7 +100,10 @@ _ROWS = (
         quantise=Lazy("gategrad.quantise:quantise_dense"),
         spec=Lazy("gategrad.golden.dense:DenseSpec"),
         golden=Lazy("gategrad.golden.dense:forward"),
+        size=_dense_size,
         check=Lazy("gategrad.golden_run:check_dense"),
+        hardware=Lazy("gategrad.layouts:dense_hardware"),
+        layouts=Lazy("gategrad.layouts:dense"),
     ),
     Operation(
         "activation",
@@ -102,6 +114,8 @@ _ROWS = (
         quantise=Lazy("gategrad.quantise:quantise_activation"),
         spec=Lazy("gategrad.golden.activation:ActivationSpec"),
         golden=Lazy("gategrad.golden_run:activation"),
+        hardware=Lazy("gategrad.layouts:activation_hardware"),
+        layouts=Lazy("gategrad.layouts:activation"),
     ),
     Operation(
         "flatten",

@@ -131,6 +131,7 @@ class Dense(wiring.Component):
         """Samples side by side: all lanes of all samples move in step."""
         m.submodules.scatter, m.submodules.gather = scatter, gather = self.scatter, self.gather
         connect(m, i, scatter.i)
+        connect(m, gather.o, o)
         x, acc = self.matvec.i, self.matvec.o
         x_width, acc_width = (len(p.payload.as_value()) // self.folding.vectors for p in (x, acc))
         for v, (replay, requantise) in enumerate(zip(self.replays, self.requantises, strict=True)):

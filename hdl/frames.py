@@ -49,9 +49,9 @@ class Scatter(wiring.Component):
         m = Module()
         m.submodules.turns = turns = _Turns(self.length, self.ways)
         m.d.comb += turns.step.eq(self.i.valid & self.i.ready)
+        m.d.comb += [o.payload.eq(self.i.payload) for o in self.o]
         with m.Switch(turns.turn):
             for way, o in enumerate(self.o):
-                m.d.comb += o.payload.eq(self.i.payload)
                 with m.Case(way):
                     m.d.comb += [o.valid.eq(self.i.valid), self.i.ready.eq(o.ready)]
         return m

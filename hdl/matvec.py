@@ -123,12 +123,11 @@ class MatVec(wiring.Component):
         )
         # What a memory cannot be configured with, it has to be sent.
         self.writable = weight is None or folding.weights == "spram"
+        self.weight_format = weight_format
         self.memory = WeightMemory(
             width=folding.pe * folding.simd * weight_format.width,
             depth=self.cycles,
-            init=None
-            if self.writable
-            else pack_words(fold_weights(weight, folding), weight_format.width),
+            init=None if self.writable else self.words(weight),
             technology=technology,
             storage=folding.weights,
             writable=self.writable,
@@ -144,6 +143,10 @@ class MatVec(wiring.Component):
                 "w_enable": In(1),
             }
         super().__init__(ports)
+
+    def words(self, weight) -> list[int]:
+        """The contents of the weight memory for ``weight`` (units x inputs)."""
+        return pack_words(fold_weights(weight, self.folding), self.weight_format.width)
 
     @property
     def cycles(self) -> int:

@@ -34,6 +34,11 @@ class WeightMemory(wiring.Component):
     the cycle in which it is written is undefined. ``spram`` has one port: a write takes it, and
     ``data`` is undefined from then until the next read arrives.
 
+    Placed on an HX8K: 1,568 rows of 64 bits take 28 SB_RAM40 and 325 cells between the seven banks
+    (140 MHz); written ones 600 by 32, 6 SB_RAM40 and 71 cells. On a 25F, grade 6: 3,000 rows of 40
+    bits, 9 DP16KD and 82 LUTs (319 MHz). Random contents in logic: 7.5 bits a cell (iCE40), 12 a
+    LUT (ECP5).
+
     Raises :class:`GategradError` for a storage or contents that the technology cannot have.
     """
 
@@ -103,25 +108,34 @@ class WeightMemory(wiring.Component):
         return _ceil(self.depth, self._tile[0]) if self.blocks else 1
 
     def cost(self) -> Resources:
-        """Blocks, the multiplexers between banks, and logic storage (LUTs as for random bits)."""
-        blocks, bits = self.blocks, self.width * self.depth
+        """Blocks, multiplexers between banks, and logic (read-only: as random contents need)."""
+        bits, banks = self.width * self.depth, self.banks
+        select = (banks - 1).bit_length() * self.latency
+        control = Resources(luts=select, ffs=select) if banks > 1 else Resources()
+        if self.writable and banks > 1:
+            control += Resources(luts=banks)  # which bank is written
         if self.storage == "spram":
-            address = len(self.address)
-            own = Resources(luts=address + 2 + self.banks, sprams=blocks)
+            control += Resources(luts=len(self.address) + 3, sprams=self.blocks)
         elif self.storage == "block":
-            own = Resources(brams=blocks)
+            control += Resources(brams=self.blocks)
         elif not self.writable:
-            own = Resources(luts=_ceil(bits, 8), ffs=self.width)
-        elif self.technology.family == "ecp5":
-            own = Resources(luts=_ceil(self.depth, 16) * _ceil(self.width, 4) * 6, ffs=self.width)
+            cells = _ceil(2 * bits, 15) if self.technology.family == "ice40" else _ceil(bits, 12)
+            return Resources(luts=cells, ffs=self.width)
+        elif self.technology.family == "ice40":
+            return Resources(luts=2 * bits, ffs=bits + self.width)
         else:
-            own = Resources(luts=2 * bits, ffs=bits + self.width)
-        select = (self.banks - 1).bit_length()
-        write = self.banks if self.writable and self.banks > 1 else 0
-        return own + Resources(
-            luts=self.width * (self.banks - 1) + write + select * self.latency,
-            ffs=select * self.latency,
-        )
+            banks = _ceil(self.depth, 16)  # TRELLIS_DPR16X4, six LUTs each
+            luts = banks * (_ceil(self.width, 4) * 6 + (banks > 1))
+            control = Resources(luts=luts, ffs=self.width)
+        return control + Resources(luts=self.width * self._multiplexer(banks))
+
+    def _multiplexer(self, inputs: int) -> int:
+        """LUTs of a multiplexer of one bit."""
+        four = 2 if self.technology.family == "ice40" else 4
+        if inputs <= 4:
+            return (0, 0, 1, 2, four)[inputs]
+        groups, rest = divmod(inputs, 4)
+        return groups * four + self._multiplexer(rest) + self._multiplexer(groups + (rest > 0))
 
     def elaborate(self, platform):
         m = Module()

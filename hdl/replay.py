@@ -147,8 +147,9 @@ class Replay(wiring.Component):
             # A page is free once its last word has been taken, not when it was read: writing to
             # a single-port memory disturbs the word at its output.
             final = self._delayed(m, read & last_read & last_pass, advance)
+            page = self._delayed(m, read_page, advance)
             with m.If(final & advance):
-                m.d.sync += full.bit_select(self._delayed(m, read_page, advance), 1).eq(0)
+                m.d.sync += full.bit_select(page, 1).eq(0)
 
         # A beat moves through the memory's stages whenever the last stage is free or taken.
         stages = Signal(self.memories[0].latency)  # valid bits, the output's in the top bit

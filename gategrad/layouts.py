@@ -1,0 +1,135 @@
+"""Layouts of each operation: the choices that the planner has, with what each costs."""
+
+from gategrad.golden.dense import DenseSpec
+from gategrad.hdl.activation import Activation
+from gategrad.hdl.dense import Dense
+from gategrad.hdl.matvec import Folding
+from gategrad.hdl.streams import beats
+from gategrad.hdl.technology import Technology
+from gategrad.model import Node
+from gategrad.plan import Context, Layout
+
+SMALL = 4096  # bits of a memory that logic can hold at a sensible price
+
+
+def activation(node: Node, context: Context) -> list[Layout]:
+    """A lookup or a little arithmetic, on as many lanes as the node before it sends."""
+    unit = Activation(node.spec, lanes=context.lanes, technology=context.technology)
+    cycles = beats(context.size, context.lanes)
+    return [Layout(context.lanes, context.lanes, cycles, unit.cost())]
+
+
+def activation_hardware(node: Node, params, layout: Layout, technology: Technology) -> Activation:
+    """The gateware of an activation node."""
+    return Activation(node.spec, lanes=layout.lanes_in, technology=technology)
+
+
+def dense(node: Node, context: Context) -> list[Layout]:
+    """Every folding that is not beaten in both cycles and multipliers, in every memory it may use."""
+    options = []
+    for pe, simd in _foldings(node.spec, context.most):
+        for folding in _memories(node.spec, pe, simd, context):
+            unit = _dense(node, context.params, folding, context.technology)
+            options.append(
+                Layout(
+                    lanes_in=simd,
+                    lanes_out=folding.lanes,
+                    cycles=unit.cycles / folding.vectors,
+                    resources=unit.cost(),
+                    mac_lanes=folding.mac_lanes,
+                    folding=folding,
+                )
+            )
+    return options
+
+
+def dense_hardware(node: Node, params, layout: Layout, technology: Technology) -> Dense:
+    """The gateware of a dense node."""
+    return _dense(node, params, layout.folding, technology)
+
+
+def _dense(node: Node, params, folding: Folding, technology: Technology) -> Dense:
+    return Dense(
+        node.spec,
+        weight=params["weight"],
+        bias=params["bias"],
+        folding=folding,
+        technology=technology,
+    )
+
+
+def _foldings(spec: DenseSpec, most: int) -> list[tuple[int, int]]:
+    """(pe, simd) of up to ``most`` lanes; of those with equal cycles only the ones of fewest lanes,
+    and nothing that is slower than something smaller."""
+    by_lanes: dict[int, dict[int, list[tuple[int, int]]]] = {}
+    for pe in _divisions(spec.units):
+        for simd in _divisions(spec.inputs):
+            if pe * simd <= most:
+                cycles = beats(spec.units, pe) * beats(spec.inputs, simd)
+                by_lanes.setdefault(pe * simd, {}).setdefault(cycles, []).append((pe, simd))
+    result, fewest = [], None
+    for _, by_cycles in sorted(by_lanes.items()):
+        cycles = min(by_cycles)
+        if fewest is None or cycles < fewest:
+            fewest = cycles
+            result += by_cycles[cycles]
+    return result
+
+
+def _divisions(size: int) -> list[int]:
+    """The smallest part for every number of parts into which ``size`` can be cut."""
+    return sorted({beats(size, count) for count in range(1, size + 1)})
+
+
+def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
+    """The foldings that differ in memories and, where weights are scarce, in vectors."""
+    technology = context.technology
+    weight_bits = spec.macs * spec.weight.width
+    weights = ["block"]
+    if weight_bits <= SMALL:
+        weights.append("logic")
+    if technology.spram:
+        weights.append("spram")
+    groups = beats(spec.units, pe)
+    for memory in weights:
+        # A single-port RAM gives 16 bits a cycle: two samples then share what is read.
+        for vectors in (1, 2) if memory == "spram" and 2 * pe * simd <= context.most else (1,):
+            for buffer, pages in _buffers(spec, groups, vectors, context):
+                yield Folding(
+                    pe=pe,
+                    simd=simd,
+                    vectors=vectors,
+                    lanes=_output_lanes(pe, beats(spec.inputs, simd)),
+                    multiplier="dsp" if context.dsp else "logic",
+                    weights=memory,
+                    buffer=buffer,
+                    pages=pages,
+                )
+
+
+def _buffers(spec: DenseSpec, groups: int, vectors: int, context: Context):
+    """Where the replayed input may live: (storage, pages)."""
+    if groups == 1 and vectors == 1:
+        return [("block", 1)]
+    # The network's input comes as fast as it is taken, so it can refill a ring in its last pass;
+    # a layer's output comes evenly, so a second page takes it meanwhile.
+    pages = 1 if context.first and vectors == 1 else 2
+    buffers = [("block", pages)]
+    if pages * spec.inputs * spec.x.width <= SMALL and context.technology.family != "ice40":
+        buffers.append(("logic", pages))
+    if context.technology.spram:
+        buffers.append(("spram", 2))
+    return buffers
+
+
+PIPELINE = 12  # cycles; no unit of a few dozen lanes has more between its operands and its sums
+
+
+def _output_lanes(pe: int, length: int) -> int:
+    """Outputs a beat: as few as let a group's results leave before the next group's come."""
+    divisors = [d for d in range(1, pe + 1) if pe % d == 0]
+    for patience in (PIPELINE, 0):
+        for lanes in divisors:
+            if pe // lanes + patience <= length:
+                return lanes
+    return pe

@@ -1,0 +1,300 @@
+"""The planner: how parallel each layer is, in which memories it lives, and whether all of it fits.
+
+A plan is made from cost models alone, with no synthesis. Every operation offers *layouts*: ways to
+build one node, each with its cycles a sample and its resources. The rate of the network is that of
+its slowest node, so for a given number of cycles every node takes the cheapest layout that is
+fast enough; the plan is the smallest such number for which everything fits the device.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gategrad.errors import GategradError
+from gategrad.hdl.matvec import Folding
+from gategrad.hdl.technology import Resources, Technology
+from gategrad.model import Model, Node
+from gategrad.operations import OPERATIONS
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Resources))
+TITLES = {
+    "luts": "logic cells",
+    "ffs": "flip-flops",
+    "dsps": "multiplier blocks",
+    "brams": "block RAMs",
+    "sprams": "single-port RAMs",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to build a node.
+
+    ``lanes_in``, ``lanes_out``: elements a beat; ``cycles``: a sample at full rate;
+    ``mac_lanes``: multiplications a cycle; ``folding`` for operations that multiply.
+    """
+
+    lanes_in: int
+    lanes_out: int
+    cycles: float
+    resources: Resources
+    mac_lanes: int = 0
+    folding: Folding | None = None
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """A node and the layout chosen for it."""
+
+    node: Node
+    layout: Layout
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one sample."""
+        return getattr(self.node.spec, "macs", 0)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a node's layouts depend on besides the node itself."""
+
+    technology: Technology
+    params: Mapping[str, Any]
+    size: int  # elements of a sample that enter the node
+    first: bool  # fed by the network's input, which can deliver at any rate
+    dsp: bool  # the node may use hardware multipliers
+    most: int  # multiplications a cycle that are worth considering
+    lanes: int = 1  # elements a beat that the node before it sends
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layout for every node of ``model`` on ``technology`` within ``budget``.
+
+    ``overhead``: resources of what stands around the core (link, clock).
+    """
+
+    model: Model
+    technology: Technology
+    nodes: tuple[NodePlan, ...]
+    budget: Resources
+    overhead: Resources = Resources()
+
+    @property
+    def resources(self) -> Resources:
+        """Estimate for the core."""
+        return sum((n.layout.resources for n in self.nodes), self._converters())
+
+    @property
+    def total(self) -> Resources:
+        """Estimate for core and overhead."""
+        return self.resources + self.overhead
+
+    @property
+    def cycles_per_sample(self) -> float:
+        """Cycles between samples at steady state: those of the slowest node."""
+        return max(n.layout.cycles for n in self.nodes)
+
+    @property
+    def multipliers(self) -> int:
+        """Multiplications a cycle, over all layers, in hardware blocks or logic."""
+        return sum(n.layout.mac_lanes for n in self.nodes)
+
+    @property
+    def mac_efficiency(self) -> float:
+        """Useful multiplications a sample / (multipliers x cycles a sample)."""
+        if not self.multipliers:
+            return 0.0
+        return self.model.macs / (self.multipliers * self.cycles_per_sample)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the estimate is within the budget."""
+        return not self.shortage()
+
+    def shortage(self) -> dict[str, tuple[int, int]]:
+        """Resources of which there is not enough: name -> (needed, available)."""
+        total = self.total
+        return {
+            name: (getattr(total, name), getattr(self.budget, name))
+            for name in FIELDS
+            if getattr(total, name) > getattr(self.budget, name)
+        }
+
+    def node(self, name: str) -> NodePlan:
+        """The plan of the node called ``name``; raises ``KeyError``."""
+        return {n.name: n for n in self.nodes}[name]
+
+    def _converters(self) -> Resources:
+        from gategrad.hdl.resize import Resize
+
+        total = Resources()
+        for before, after in zip(self.nodes, self.nodes[1:], strict=False):
+            lanes_in, lanes_out = before.layout.lanes_out, after.layout.lanes_in
+            if lanes_in != lanes_out:
+                total += Resize(
+                    after.node.x,
+                    elements=self.model.sizes[before.name],
+                    lanes_in=lanes_in,
+                    lanes_out=lanes_out,
+                ).cost()
+        return total
+
+
+def plan(
+    model: Model,
+    technology: Technology,
+    budget: Resources,
+    *,
+    overhead: Resources = Resources(),  # noqa: B008 (frozen)
+    cycles: float | None = None,
+    most_lanes: int | None = None,
+) -> Plan:
+    """The fastest plan of ``model`` that fits ``budget``, or the smallest with ``cycles`` a sample.
+
+    ``most_lanes`` bounds the multiplications a cycle of one layer. Raises
+    :class:`GategradError`, naming the resource, by how much it is short, the layer to blame and
+    what would help, if not even the smallest design fits or ``cycles`` cannot be reached.
+    """
+    contexts = list(_contexts(model, technology, budget, most_lanes))
+    groups = _groups(model.nodes, contexts)
+    room = _vector(budget) - _vector(overhead)
+
+    def made(choice: Sequence["_Option"]) -> Plan:
+        layouts = [layout for option in choice for layout in option.layouts]
+        pairs = tuple(NodePlan(n, layout) for n, layout in zip(model.nodes, layouts, strict=True))
+        return Plan(model, technology, pairs, budget, overhead)
+
+    if cycles is not None:
+        choice, fits = _choose(groups, cycles, room)
+        if choice is None:
+            fastest = max(min(o.cycles for o in options) for options in groups)
+            raise GategradError(
+                f"{model.name}: no layout reaches {cycles:.0f} cycles a sample; "
+                f"the fastest takes {fastest:.0f}"
+            )
+        if not fits:
+            _refuse(made(choice), f"at {cycles:.0f} cycles a sample", "ask for a lower rate")
+        return made(choice)
+
+    # The rate is that of some layout of some node: search those numbers, fastest first.
+    floor = max(min(o.cycles for o in options) for options in groups)
+    rates = sorted({o.cycles for options in groups for o in options if o.cycles >= floor})
+    low, high, best = 0, len(rates) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        choice, fits = _choose(groups, rates[middle], room)
+        if choice is not None and fits:
+            best, high = choice, middle - 1
+        else:
+            low = middle + 1
+    if best is None:
+        choice, _ = _choose(groups, rates[-1], room)
+        _refuse(made(choice), "even in its smallest form", "a larger board")
+    return made(best)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """A layout of a node that multiplies, and of the nodes after it, which take its lanes."""
+
+    layouts: tuple[Layout, ...]
+
+    @property
+    def cycles(self) -> float:
+        return max(layout.cycles for layout in self.layouts)
+
+    @property
+    def resources(self) -> Resources:
+        return sum((layout.resources for layout in self.layouts), Resources())
+
+
+def _groups(nodes: Sequence[Node], contexts: Sequence[Context]) -> list[list[_Option]]:
+    """The options of every node that multiplies, each with the layouts of those that follow it."""
+    groups: list[list[_Option]] = []
+    for node, context in zip(nodes, contexts, strict=True):
+        layouts = OPERATIONS[node.op].layouts.load()
+        if not groups or hasattr(node.spec, "macs"):
+            groups.append([_Option((layout,)) for layout in layouts(node, context)])
+            continue
+        followed: dict[int, list[Layout]] = {}
+        for option in groups[-1]:
+            lanes = option.layouts[-1].lanes_out
+            if lanes not in followed:
+                followed[lanes] = layouts(node, dataclasses.replace(context, lanes=lanes))
+        groups[-1] = [
+            _Option((*option.layouts, layout))
+            for option in groups[-1]
+            for layout in followed[option.layouts[-1].lanes_out]
+        ]
+    return groups
+
+
+def _contexts(model: Model, technology: Technology, budget: Resources, most_lanes: int | None):
+    dual = 2 if technology.multiplier == "SB_MAC16" else 1
+    hardware = budget.dsps * dual if technology.multiplier else 0
+    for index, node in enumerate(model.nodes):
+        macs = getattr(node.spec, "macs", 0)
+        # A layer with less than one multiplier's share of the work is not worth a hardware one.
+        dsp = bool(hardware) and macs * hardware >= model.macs
+        most = hardware if dsp else max(4, budget.luts // 40)
+        yield Context(
+            technology=technology,
+            params=model.params.get(node.name, {}),
+            size=model.sizes[node.inputs[0]],
+            first=index == 0,
+            dsp=dsp,
+            most=min(most, most_lanes or most),
+        )
+
+
+def _vector(resources: Resources) -> np.ndarray:
+    return np.array(dataclasses.astuple(resources), dtype=float)
+
+
+def _choose(groups, cycles: float, room: np.ndarray):
+    """The cheapest layouts that reach ``cycles``, and whether they fit ``room`` together.
+
+    Prices make one number of five resources. They start in proportion to scarcity; what is
+    overdrawn becomes dearer until the choice fits or stops changing anything.
+    """
+    fast = [[o for o in options if o.cycles <= cycles] for options in groups]
+    if not all(fast):
+        return None, False
+    costs = [np.array([_vector(o.resources) for o in options]) for options in fast]
+    price = 1 / np.maximum(room, 1)
+    best, least = None, np.inf
+    for _ in range(60):
+        picks = [int(np.argmin(cost @ price)) for cost in costs]
+        used = sum(cost[pick] for cost, pick in zip(costs, picks, strict=True))
+        over = np.maximum(used - room, 0) / np.maximum(room, 1)
+        if over.sum() < least:
+            least, best = over.sum(), [o[p] for o, p in zip(fast, picks, strict=True)]
+        if not over.any():
+            return best, True
+        price = price * np.where(over > 0, 1.5, 1.0)
+    return best, False
+
+
+def _refuse(plan: Plan, how: str, help: str) -> None:
+    """Say which resource is short, by how much, and which layer takes most of it."""
+    shortage = plan.shortage() or {"luts": (plan.total.luts, plan.budget.luts)}
+    name, (needed, available) = max(
+        shortage.items(), key=lambda item: item[1][0] / max(1, item[1][1])
+    )
+    guilty = max(plan.nodes, key=lambda n: getattr(n.layout.resources, name))
+    advice = {"brams": "weights of fewer bits, ", "luts": "fewer bits, "}.get(name, "")
+    raise GategradError(
+        f"{plan.model.name} does not fit {how}: {needed} {TITLES[name]} needed, {available} "
+        f"available; layer {guilty.name!r} takes {getattr(guilty.layout.resources, name)} of them; "
+        f"{advice}a smaller layer or {help} would help"
+    )
