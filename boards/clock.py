@@ -11,7 +11,6 @@ from fractions import Fraction
 from amaranth.hdl import (
     Cat,
     ClockDomain,
-    ClockSignal,
     Const,
     Elaboratable,
     Instance,
@@ -140,6 +139,8 @@ def achievable(board: Board, hz: float) -> float:
 class BoardClock(Elaboratable):
     """Defines domain ``sync`` at ``frequency`` Hz, the nearest below the one asked for.
 
+    Place and route is asked for ``aim`` Hz, ``frequency`` where that is None.
+
     Reset is asserted without a clock when the PLL loses lock or the board's reset is pressed, and
     released with one, 15 microseconds after lock (100 from the on-chip oscillator): iCE40 block RAM
     reads as zeros for about 3 microseconds after configuration.
@@ -147,10 +148,11 @@ class BoardClock(Elaboratable):
     Resources: the PLL, about 15 LUTs.
     """
 
-    def __init__(self, board: Board, hz: float):
+    def __init__(self, board: Board, hz: float, aim: float | None = None):
         self.board = board
         self.setting = clock_setting(board, hz)
         self.frequency = float(self.setting.frequency)
+        self.aim = aim or self.frequency
 
     def _source(self, m, platform):
         """The clock as it comes: (signal or None, port or None)."""
@@ -232,7 +234,10 @@ class BoardClock(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        clk = Signal(name="sync_clk")
+        sync, por = ClockDomain("sync"), ClockDomain("por", local=True)
+        m.domains += [sync, por]
+        # Kept, so that the clock constraint finds a net of this name.
+        clk = Signal(name="sync_clk", attrs={"keep": 1})
         locked = Signal()
         source = self._source(m, platform)
         if isinstance(self.setting, HalvedClock):
@@ -241,9 +246,8 @@ class BoardClock(Elaboratable):
             self._ice40_pll(m, source, clk, locked)
         else:
             self._ecp5_pll(m, source, clk, locked)
-        if not isinstance(self.setting, HalvedClock) or _is_oscillator(self.board):
-            # Place and route must meet the fastest that the oscillator may run.
-            platform.add_clock_constraint(clk, self.frequency * (1 + self.board.clock_tolerance))
+        # Place and route must meet the fastest that the oscillator may run.
+        platform.add_clock_constraint(clk, self.aim * (1 + self.board.clock_tolerance))
 
         pressed = Const(0)
         if platform.default_rst is not None:
@@ -251,9 +255,7 @@ class BoardClock(Elaboratable):
             m.submodules.rst_buf = buffer = io.Buffer("i", port)
             pressed = buffer.i
 
-        m.domains += ClockDomain("por", local=True)
-        m.domains += ClockDomain("sync")
-        m.d.comb += [ClockSignal("por").eq(clk), ClockSignal("sync").eq(clk)]
+        m.d.comb += [sync.clk.eq(clk), por.clk.eq(clk)]
         m.submodules.por_reset = ResetSynchronizer(~locked | pressed, domain="por")
         delay = 100e-6 if _is_oscillator(self.board) else 15e-6
         timer = Signal(range(math.ceil(delay * self.frequency)))

@@ -21,19 +21,19 @@ class Link(wiring.Component):
     Ports: ``rx``, ``tx``; ``i`` and ``o``, the streams that the core's ``i`` and ``o`` face;
     ``load`` when ``shape.load_bytes`` is not 0; ``busy`` while a frame is under way.
 
-    ``model``: 8 bytes that IDENTIFY returns. ``timeout``: cycles of silence that end a frame.
+    ``model``: 8 bytes that IDENTIFY returns. A silence of ``2**timeout_bits`` cycles ends a frame.
 
     A request may arrive while the reply to the one before is sent, so two in flight fill the line.
     No memory is used; LUTs are in ``docs/link.md``.
     """
 
-    def __init__(self, shape: CoreShape, model: bytes, cycles: int, timeout: int):
+    def __init__(self, shape: CoreShape, model: bytes, cycles: int, timeout_bits: int):
         if len(model) != 8:
             raise ValueError(f"model must be 8 bytes, not {len(model)}")
         self.shape = shape
         self.model = model
         self.cycles = cycles
-        self.timeout = timeout
+        self.timeout_bits = timeout_bits
         ports = {
             "rx": In(1, init=1),
             "tx": Out(1, init=1),
@@ -51,7 +51,7 @@ class Link(wiring.Component):
         m.submodules.uart_tx = uart_tx = UartTransmitter(self.cycles)
         m.submodules.crc_rx = crc_rx = SerialCrc()
         m.submodules.crc_tx = crc_tx = SerialCrc()
-        m.submodules.receiver = receiver = Receiver(self.shape, self.timeout)
+        m.submodules.receiver = receiver = Receiver(self.shape, self.timeout_bits)
         m.submodules.sender = sender = Sender(self.shape, self.model)
         for uart, crc in ((uart_rx, crc_rx), (uart_tx, crc_tx)):
             m.d.comb += [crc.bit.eq(uart.bit), crc.valid.eq(uart.bit_valid)]

@@ -15,6 +15,8 @@ VERSION = 1
 SYNC = b"\xa5\x5a"
 HEADER = struct.Struct("<BBH")
 MAX_PAYLOAD = 0xFFFF
+#: Bytes of the weight image in a LOAD request, except in the last.
+LOAD_CHUNK = 1024
 CRC_INIT = 0xFFFF
 #: The polynomial of CRC-16/CCITT, bit 0 first.
 CRC_POLYNOMIAL = 0x8408

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.boards.coreshape import BYTE_STREAM, ERROR_BITS, JOB, CoreShape
-from gategrad.boards.protocol import SYNC, ErrorCode, Request
+from gategrad.boards.protocol import LOAD_CHUNK, SYNC, ErrorCode, Request
 
 
 class Receiver(wiring.Component):
@@ -16,9 +16,9 @@ class Receiver(wiring.Component):
     cycles.
     """
 
-    def __init__(self, shape: CoreShape, timeout: int):
+    def __init__(self, shape: CoreShape, timeout_bits: int):
         self.shape = shape
-        self.timeout = timeout
+        self.timeout_bits = timeout_bits
         ports = {
             "byte": In(8),
             "byte_valid": In(1),
@@ -38,7 +38,19 @@ class Receiver(wiring.Component):
         shape = self.shape
         loads = shape.load_bytes > 0
         kind, sequence = Signal(8), Signal(8)
-        remaining = Signal(16)
+        # Bytes of inputs that the core has, and whether the length is right for each type.
+        count = Signal(range(shape.inputs * shape.i_bytes))
+        last = Signal()
+        m.d.sync += last.eq(count == shape.inputs * shape.i_bytes - 1)
+        empty, whole, chunk, tail = (
+            (Signal(name=name), length)
+            for name, length in (
+                ("empty", 0),
+                ("whole", shape.inputs * shape.i_bytes),
+                ("chunk", 4 + LOAD_CHUNK),
+                ("tail", 4 + (shape.load_bytes - 1) % LOAD_CHUNK + 1),
+            )
+        )
         error = Signal(ERROR_BITS)
         fed = Signal()
         m.d.comb += [
@@ -53,16 +65,21 @@ class Receiver(wiring.Component):
         beat = Signal(8 * slots)
         slot = Signal(range(slots))
         pad = Signal()
-        shift, value = Signal(), Signal(8)
+        # Two shifts are two cycles apart at least, for the sake of `last`.
+        shift, shifted, value = Signal(), Signal(), Signal(8)
+        m.d.sync += shifted.eq(shift)
         for lane in range(shape.i_lanes):
             element = beat.word_select(lane, 8 * shape.i_bytes)
             m.d.comb += self.i.payload[lane].eq(element[: shape.i_shape.width])
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += self.i.valid.eq(0)
-        with m.Elif(pad & ~self.i.valid):
+        with m.Elif(pad & ~self.i.valid & ~shifted):
             m.d.comb += shift.eq(1)
         with m.If(shift):
-            m.d.sync += [beat.eq(Cat(beat, value)[8:]), slot.eq(slot + 1)]
+            # The last beat is filled up with zeros.
+            m.d.sync += [beat.eq(Cat(beat, value)[8:]), slot.eq(slot + 1), count.eq(count + 1)]
+            with m.If(last | pad):
+                m.d.sync += [count.eq(0), pad.eq(1)]
             with m.If(slot == slots - 1):
                 m.d.sync += [slot.eq(0), self.i.valid.eq(1), pad.eq(0)]
 
@@ -72,13 +89,40 @@ class Receiver(wiring.Component):
                 m.d.sync += self.load.valid.eq(0)
 
         # Silence: a frame that stops is over.
-        silence = Signal(range(self.timeout + 1))
-        silent = Signal()
-        m.d.comb += silent.eq(silence == self.timeout)
+        silence = Signal(self.timeout_bits + 1)
+        silent = silence[-1]
         with m.If(self.byte_valid | ~self.busy | silent):
             m.d.sync += silence.eq(0)
         with m.Else():
             m.d.sync += silence.eq(silence + 1)
+
+        # What a byte, the CRC or a header comes to, known a cycle after it: bytes are further apart.
+        sync0, sync1, crc_wrong, fault = Signal(), Signal(), Signal(), Signal(ERROR_BITS)
+        m.d.sync += [
+            sync0.eq(self.byte == SYNC[0]),
+            sync1.eq(self.byte == SYNC[1]),
+            crc_wrong.eq(self.crc != 0),
+            fault.eq(0),
+        ]
+        with m.Switch(kind):
+            with m.Case(Request.PING, Request.IDENTIFY), m.If(~empty[0]):
+                m.d.sync += fault.eq(ErrorCode.LENGTH)
+            with m.Case(Request.INFER):
+                with m.If(~whole[0]):
+                    m.d.sync += fault.eq(ErrorCode.LENGTH)
+                with m.Elif(~self.loaded):
+                    m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
+                with m.Elif(self.i.valid | pad):
+                    m.d.sync += fault.eq(ErrorCode.BUSY)
+            if loads:
+                with m.Case(Request.LOAD):
+                    with m.If(~(chunk[0] | tail[0])):
+                        m.d.sync += fault.eq(ErrorCode.LENGTH)
+                    with m.Elif(~self.job.ready):
+                        # The core still computes with the weights that would change.
+                        m.d.sync += fault.eq(ErrorCode.BUSY)
+            with m.Default():
+                m.d.sync += fault.eq(ErrorCode.TYPE)
 
         def fail(code, state):
             m.d.sync += error.eq(code)
@@ -88,54 +132,47 @@ class Receiver(wiring.Component):
             m.d.comb += self.busy.eq(~fsm.ongoing("HUNT"))
             with m.State("HUNT"):
                 m.d.sync += [error.eq(0), fed.eq(0)]
-                with m.If(self.byte_valid & (self.byte == SYNC[0])):
+                with m.If(self.byte_valid & sync0):
                     m.next = "SYNC"
             with m.State("SYNC"):
                 m.d.comb += self.crc_clear.eq(1)
-                with m.If(self.byte_valid & (self.byte != SYNC[0])):
+                with m.If(self.byte_valid & ~sync0):
                     m.next = "HUNT"
-                    with m.If(self.byte == SYNC[1]):
+                    with m.If(sync1):
                         m.next = "TYPE"
                 with m.Elif(silent):
                     m.next = "HUNT"
             header = [
                 ("TYPE", kind, "SEQUENCE"),
                 ("SEQUENCE", sequence, "LENGTH0"),
-                ("LENGTH0", remaining[:8], "LENGTH1"),
-                ("LENGTH1", remaining[8:], "CHECK"),
+                ("LENGTH0", None, "LENGTH1"),
+                ("LENGTH1", None, "CHECK"),
             ]
             for state, register, following in header:
                 with m.State(state):
-                    m.d.sync += register.eq(self.byte)
+                    if register is not None:
+                        m.d.sync += register.eq(self.byte)
                     with m.If(self.byte_valid):
                         m.next = following
+                        for fits, length in (empty, whole, chunk, tail):
+                            if state == "LENGTH0":
+                                m.d.sync += fits.eq(self.byte == (length & 0xFF))
+                            elif state == "LENGTH1":
+                                m.d.sync += fits.eq(fits & (self.byte == length >> 8))
                     with m.Elif(silent):
                         m.next = "HUNT"
-            with m.State("CHECK"), m.Switch(kind):
-                with m.Case(Request.PING, Request.IDENTIFY):
-                    m.next = "CRC0"
-                    with m.If(remaining != 0):
-                        fail(ErrorCode.LENGTH, "REPLY")
-                with m.Case(Request.INFER):
+            with m.State("CHECK"):
+                m.next = "DECIDE"
+            with m.State("DECIDE"):
+                m.d.sync += error.eq(fault)
+                m.next = "CRC0"
+                with m.If(fault != 0):
+                    m.next = "REPLY"
+                with m.Elif(kind == Request.INFER):
                     m.next = "INFER"
-                    with m.If(remaining != shape.inputs * shape.i_bytes):
-                        fail(ErrorCode.LENGTH, "REPLY")
-                    with m.Elif(~self.loaded):
-                        fail(ErrorCode.NOT_LOADED, "REPLY")
-                    with m.Elif(self.i.valid | pad):
-                        fail(ErrorCode.BUSY, "REPLY")
                 if loads:
-                    with m.Case(Request.LOAD):
+                    with m.Elif(kind == Request.LOAD):
                         m.next = "ADDRESS"
-                        with m.If(remaining < 5):
-                            fail(ErrorCode.LENGTH, "REPLY")
-                        with m.Elif(~self.job.ready):
-                            # The core still computes with the weights that would change.
-                            fail(ErrorCode.BUSY, "REPLY")
-                with m.Default():
-                    fail(ErrorCode.TYPE, "REPLY")
-
-            last = remaining == 1
             with m.State("INFER"):
                 m.d.sync += fed.eq(1)
                 with m.If(self.byte_valid):
@@ -143,21 +180,17 @@ class Receiver(wiring.Component):
                         fail(ErrorCode.OVERRUN, "FLUSH")
                     with m.Else():
                         m.d.comb += [shift.eq(1), value.eq(self.byte)]
-                        m.d.sync += remaining.eq(remaining - 1)
                         with m.If(last):
-                            m.d.sync += pad.eq(slot != slots - 1)
                             m.next = "CRC0"
                 with m.Elif(silent):
                     fail(ErrorCode.TIMEOUT, "FLUSH")
-            with m.State("FLUSH"), m.If(~self.i.valid):
+            with m.State("FLUSH"), m.If(~self.i.valid & ~shifted):
                 m.d.comb += shift.eq(1)
-                m.d.sync += remaining.eq(remaining - 1)
                 with m.If(last):
-                    m.d.sync += pad.eq(slot != slots - 1)
                     m.next = "REPLY"
 
             if loads:
-                self._load(m, fail, silent, remaining, position)
+                self._load(m, fail, silent, position)
 
             def failed():
                 """Where a frame ends whose last bytes are wrong or missing."""
@@ -175,7 +208,7 @@ class Receiver(wiring.Component):
                         failed()
             with m.State("VERIFY"):
                 m.next = "REPLY"
-                with m.If(self.crc != 0):
+                with m.If(crc_wrong):
                     m.d.sync += error.eq(ErrorCode.CRC)
                     failed()
                 if loads:
@@ -187,7 +220,7 @@ class Receiver(wiring.Component):
                     m.next = "HUNT"
         return m
 
-    def _load(self, m, fail, silent, remaining, position):
+    def _load(self, m, fail, silent, position):
         """States of LOAD: an address that must be the next one, then bytes for the memory.
 
         Bytes are in the memory before their CRC is known, so after an error the rest of the image
@@ -196,7 +229,17 @@ class Receiver(wiring.Component):
         """
         index = Signal(2)
         wrong = Signal()
-        full = position == self.shape.load_bytes
+        # Known a cycle after the position; bytes for the memory are two cycles apart.
+        full, ending, differs = Signal(), Signal(), Signal()
+        address = Cat(position, Const(0, 32)).word_select(index, 8)
+        m.d.sync += [
+            full.eq((position == self.shape.load_bytes) | (position == 0)),
+            ending.eq(
+                ((position + 1)[: LOAD_CHUNK.bit_length() - 1] == 0)
+                | (position == self.shape.load_bytes - 1)
+            ),
+            differs.eq(self.byte != address),
+        ]
 
         def put(byte):
             m.d.sync += [
@@ -208,11 +251,9 @@ class Receiver(wiring.Component):
         with m.State("ADDRESS"):
             m.d.sync += self.loaded.eq(0)
             with m.If(self.byte_valid):
-                differs = self.byte != Cat(position, Const(0, 32)).word_select(index, 8)
                 m.d.sync += [
                     index.eq(index + 1),
                     wrong.eq((wrong & (index != 0)) | differs),
-                    remaining.eq(remaining - 1),
                 ]
                 with m.If(index == 3):
                     m.next = "LOAD"
@@ -223,19 +264,18 @@ class Receiver(wiring.Component):
                 fail(ErrorCode.TIMEOUT, "CLEAR")
         with m.State("LOAD"):
             with m.If(self.byte_valid):
-                m.d.sync += remaining.eq(remaining - 1)
-                with m.If(remaining == 1):
-                    m.next = "CRC0"
-                with m.If(full):
-                    fail(ErrorCode.LENGTH, "CLEAR")
-                with m.Elif(self.load.valid & ~self.load.ready):
+                with m.If(self.load.valid & ~self.load.ready):
                     fail(ErrorCode.OVERRUN, "CLEAR")
                 with m.Else():
                     put(self.byte)
+                    # A chunk ends at a multiple of its size or at the end of the image; where the
+                    # length says otherwise the CRC will be wrong.
+                    with m.If(ending):
+                        m.next = "CRC0"
             with m.Elif(silent):
                 fail(ErrorCode.TIMEOUT, "CLEAR")
         with m.State("CLEAR"):
-            with m.If(full | (position == 0)):
+            with m.If(full):
                 m.d.sync += position.eq(0)
                 m.next = "REPLY"
             with m.Elif(~self.load.valid):

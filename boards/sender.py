@@ -1,6 +1,6 @@
 """The sending half of the link: replies, with the core's outputs as they come."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -37,8 +37,9 @@ class Sender(wiring.Component):
         shape, identity = self.shape, self.identity
         job = Signal(JOB)
         index = Signal(range(max(Identity.LENGTH, 6)))
+        # A byte goes to the UART: for one cycle, and the next is 10 bits away.
         sent = Signal()
-        m.d.comb += sent.eq(self.byte_valid & self.byte_ready)
+        m.d.comb += self.byte_valid.eq(sent)
         failed = Signal()
         m.d.comb += failed.eq(job.error != 0)
 
@@ -53,16 +54,28 @@ class Sender(wiring.Component):
         # Sign extended to whole bytes.
         wide = Signal(Shape(8 * identity.output_bytes, shape.o_shape.signed))
         m.d.comb += wide.eq(element)
-        step, ended = Signal(), Signal()
-        m.d.comb += ended.eq(place == shape.outputs - 1)
+        # Compared a cycle before it counts, for the sake of the clock: a step needs `settled`, and
+        # `settled` is low for a cycle after a step.
+        step, settled, larger, ended, emptied = (
+            Signal(name=name) for name in ("step", "settled", "larger", "ended", "emptied")
+        )
+        # A subtraction, since a comparison becomes a slower tree of LUTs.
+        difference = Signal(signed(shape.o_shape.width + 2))
+        m.d.comb += difference.eq(best - element)
+        m.d.sync += [
+            settled.eq(self.o.valid & ~step),
+            larger.eq((place == 0) | difference[-1]),
+            ended.eq(place == shape.outputs - 1),
+            emptied.eq((place == shape.outputs - 1) | (lane == shape.o_lanes - 1)),
+        ]
         with m.If(step):
             m.d.sync += [place.eq(place + 1), lane.eq(lane + 1)]
-            with m.If(ended | (lane == shape.o_lanes - 1)):
+            with m.If(emptied):
                 m.d.comb += self.o.ready.eq(1)
                 m.d.sync += lane.eq(0)
             with m.If(ended):
                 m.d.sync += place.eq(0)
-            with m.If((place == 0) | (element > best)):
+            with m.If(larger):
                 m.d.sync += [best.eq(element), winner.eq(place)]
 
         length = Signal(16)
@@ -84,6 +97,9 @@ class Sender(wiring.Component):
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            silent = fsm.ongoing("IDLE") | fsm.ongoing("DRAIN")
+            waiting = fsm.ongoing("OUTPUTS") & ~settled
+            m.d.sync += sent.eq(self.byte_ready & ~sent & ~silent & ~waiting)
             with m.State("IDLE"):
                 m.d.comb += self.job.ready.eq(1)
                 m.d.sync += [job.eq(self.job.payload), index.eq(0)]
@@ -92,11 +108,11 @@ class Sender(wiring.Component):
                     with m.If(self.job.p.drain):
                         m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += step.eq(self.o.valid)
+                m.d.comb += step.eq(settled)
                 with m.If(step & ended):
                     m.next = "HEADER"
             with m.State("HEADER"):
-                m.d.comb += [self.byte.eq(header[index]), self.byte_valid.eq(1)]
+                m.d.comb += [self.byte.eq(header[index])]
                 # The type is the first byte of the CRC: the sync before it has left by now.
                 m.d.comb += self.crc_clear.eq(sent & (index == 2))
                 with m.If(sent):
@@ -111,11 +127,11 @@ class Sender(wiring.Component):
                         with m.Elif(job.kind == Request.IDENTIFY):
                             m.next = "IDENTITY"
             with m.State("ERROR"):
-                m.d.comb += [self.byte.eq(job.error), self.byte_valid.eq(1)]
+                m.d.comb += [self.byte.eq(job.error)]
                 with m.If(sent):
                     m.next = "CRC"
             with m.State("IDENTITY"):
-                m.d.comb += [self.byte.eq(answer[index]), self.byte_valid.eq(1)]
+                m.d.comb += [self.byte.eq(answer[index])]
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == Identity.LENGTH - 1):
@@ -124,7 +140,6 @@ class Sender(wiring.Component):
             with m.State("OUTPUTS"):
                 m.d.comb += [
                     self.byte.eq(wide.as_unsigned().word_select(part, 8)),
-                    self.byte_valid.eq(self.o.valid),
                 ]
                 with m.If(sent):
                     m.d.sync += part.eq(part + 1)
@@ -134,7 +149,6 @@ class Sender(wiring.Component):
                         with m.If(ended):
                             m.next = "CLASS"
             with m.State("CLASS"):
-                m.d.comb += self.byte_valid.eq(1)
                 m.d.comb += self.byte.eq(Mux(index == 0, winner[:8], winner[8:]))
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
@@ -143,7 +157,7 @@ class Sender(wiring.Component):
                         m.next = "CRC"
             with m.State("CRC"):
                 # The register shifts its second byte down while its first is sent.
-                m.d.comb += [self.byte.eq(self.crc[:8]), self.byte_valid.eq(1)]
+                m.d.comb += [self.byte.eq(self.crc[:8])]
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == 1):

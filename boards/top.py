@@ -12,7 +12,7 @@ from gategrad.boards.link import Link
 from gategrad.boards.uart import divisor
 from gategrad.errors import GategradError
 
-#: Seconds without a byte that end a frame.
+#: Seconds without a byte that end a frame, at least; at most twice that.
 SILENCE = 0.03
 
 
@@ -22,8 +22,12 @@ class BoardTop(Elaboratable):
     ``core``: streams ``i`` and ``o``, ``inputs`` and ``outputs`` elements a frame and, when
     ``load_bytes`` is above 0, a byte stream ``load``. ``model_hash``: 8 bytes, or a hexadecimal
     string of which the first 16 digits count. ``frequency``: Hz, lowered to what the PLL can make;
-    None is the board's default. ``baud``: bits per second; None is the board's default.
+    None is the board's default. ``baud``: bits per second; None is the board's default. ``aim``: Hz
+    that place and route strives for, if that is more.
     """
+
+    # No warning when a build elaborates another frequency's instead.
+    _MustUse__silence = True
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class BoardTop(Elaboratable):
         model_hash: bytes | str,
         frequency: float | None = None,
         baud: int | None = None,
+        aim: float | None = None,
     ):
         self.board = board
         self.core = core
@@ -40,16 +45,17 @@ class BoardTop(Elaboratable):
         self.frequency = achievable(board, frequency or board.default_hz)
         self.baud = baud or board.baud
         self.cycles = divisor(self.frequency, self.baud)
+        self.aim = max(self.frequency, aim or 0)
 
-    def at(self, frequency: float) -> "BoardTop":
+    def at(self, frequency: float, aim: float | None = None) -> "BoardTop":
         """The same design at another frequency, Hz."""
-        return BoardTop(self.board, self.core, self.model, frequency, self.baud)
+        return BoardTop(self.board, self.core, self.model, frequency, self.baud, aim)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.clock = BoardClock(self.board, self.frequency)
-        timeout = 2 ** math.ceil(math.log2(SILENCE * self.frequency)) - 1
-        m.submodules.link = link = Link(self.shape, self.model, self.cycles, timeout)
+        m.submodules.clock = BoardClock(self.board, self.frequency, self.aim)
+        timeout_bits = math.ceil(math.log2(SILENCE * self.frequency))
+        m.submodules.link = link = Link(self.shape, self.model, self.cycles, timeout_bits)
         m.submodules.core = core = self.core
         wiring.connect(m, link.i, core.i)
         wiring.connect(m, core.o, link.o)

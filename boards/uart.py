@@ -52,8 +52,8 @@ class UartReceiver(wiring.Component):
     """Bytes from a line at ``cycles`` clock cycles a bit.
 
     ``valid`` is high for one cycle with ``data``; there is no flow control. A byte whose stop bit
-    is low is dropped, and nothing is received until the line is high again. ``bit`` and ``bit_valid``
-    give the data bits as they are sampled, in the middle. Resources: about 35 LUTs.
+    is low is dropped, and nothing is received until the line is high again. ``bit`` and
+    ``bit_valid`` give the data bits as they are sampled, in the middle. Resources: about 35 LUTs.
     """
 
     rx: In(1, init=1)
@@ -70,20 +70,20 @@ class UartReceiver(wiring.Component):
         m = Module()
         rx = Signal(init=1)
         m.submodules.sync = FFSynchronizer(self.rx, rx, init=1)
-        timer = Signal(range(self.cycles))
+        timer, tick = Signal(range(self.cycles)), Signal()
         count = Signal(range(10))
         m.d.comb += self.bit.eq(rx)
         m.d.sync += self.valid.eq(0)
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [timer.eq(self.cycles // 2 - 1), count.eq(0)]
+                m.d.sync += [timer.eq(self.cycles - self.cycles // 2), count.eq(0)]
                 with m.If(~rx):
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
-                m.d.sync += timer.eq(timer - 1)
-                with m.If(timer == 0):
-                    m.d.sync += [timer.eq(self.cycles - 1), count.eq(count + 1)]
+                m.d.sync += [timer.eq(timer + 1), tick.eq(timer == self.cycles - 2)]
+                with m.If(tick):
+                    m.d.sync += [timer.eq(0), count.eq(count + 1)]
                     with m.If((count == 0) & rx):
                         m.next = "IDLE"  # too short for a start bit
                     with m.Elif(count == 9):
@@ -116,21 +116,21 @@ class UartTransmitter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        timer = Signal(range(self.cycles))
+        timer, tick = Signal(range(self.cycles)), Signal()
         shift = Signal(8)
         #: Bits left: 10 in the start bit, 9 to 2 in the data, 1 in the stop bit, 0 idle.
         left = Signal(range(11))
         m.d.comb += [self.ready.eq(left == 0), self.bit.eq(shift[0])]
         with m.If(left == 0):
-            m.d.sync += [timer.eq(self.cycles - 1), shift.eq(self.data)]
+            m.d.sync += [timer.eq(0), shift.eq(self.data)]
             with m.If(self.valid):
                 m.d.sync += [left.eq(10), self.tx.eq(0)]
         with m.Else():
-            m.d.sync += timer.eq(timer - 1)
-            with m.If(timer == 0):
+            m.d.sync += [timer.eq(timer + 1), tick.eq(timer == self.cycles - 2)]
+            with m.If(tick):
                 # Ones follow the data: the stop bit and the idle line.
                 m.d.sync += [
-                    timer.eq(self.cycles - 1),
+                    timer.eq(0),
                     left.eq(left - 1),
                     self.tx.eq(shift[0]),
                     shift.eq(Cat(shift[1:], 1)),

@@ -42,10 +42,10 @@ class SumCore(wiring.Component):
                 m.d.sync += weights.eq(weights + self.load.p[0])
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
-        m.d.comb += [
-            self.i.ready.eq((taken != i_beats) & (wait == 0)),
-            self.o.valid.eq((taken == i_beats) & (wait == 0)),
-        ]
+        m.d.comb += self.i.ready.eq((taken != i_beats) & (wait == 0))
+        m.d.sync += self.o.valid.eq((taken == i_beats) & (wait == 0) & ~self.o.valid)
+        with m.If(self.o.valid & ~self.o.ready):
+            m.d.sync += self.o.valid.eq(1)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [taken.eq(taken + 1), wait.eq(self.pause)]
             m.d.sync += total.eq(total + sum(self.i.p[k] for k in range(i_lanes)))
@@ -53,7 +53,8 @@ class SumCore(wiring.Component):
             place = Signal(range(self.outputs + o_lanes), name=f"place{lane}")
             m.d.comb += place.eq(given * o_lanes + lane)
             bias = Mux(place == 0, weights, 0)
-            m.d.comb += self.o.p[lane].eq(Mux(place[0], -total, total) + bias)
+            with m.If(~self.o.valid):
+                m.d.sync += self.o.p[lane].eq(Mux(place[0], -total, total) + bias)
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += given.eq(given + 1)
             with m.If(given == o_beats - 1):
@@ -70,14 +71,14 @@ class SumCore(wiring.Component):
 class Bench(wiring.Component):
     """A link and a core with nothing but the two wires outside."""
 
-    def __init__(self, core, cycles=4, timeout=2000):
-        self.core, self.cycles, self.timeout = core, cycles, timeout
+    def __init__(self, core, cycles=4, timeout_bits=11):
+        self.core, self.cycles, self.timeout_bits = core, cycles, timeout_bits
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
 
     def elaborate(self, platform):
         m = Module()
         shape = CoreShape.of(self.core)
-        m.submodules.link = link = Link(shape, MODEL, self.cycles, self.timeout)
+        m.submodules.link = link = Link(shape, MODEL, self.cycles, self.timeout_bits)
         m.submodules.core = core = self.core
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
         wiring.connect(m, link.i, core.i)
@@ -93,12 +94,12 @@ class SimulatedPort:
     One cycle is a microsecond. ``corrupt(data)`` may change what is written or read on the way.
     """
 
-    def __init__(self, core, cycles=4, timeout=2000, to_device=None, from_device=None):
+    def __init__(self, core, cycles=4, timeout_bits=11, to_device=None, from_device=None):
         self.cycles = cycles
         self.to_device = to_device or (lambda data: data)
         self.from_device = from_device or (lambda data: data)
         self.outgoing, self.incoming = [], bytearray()
-        self.dut = Bench(core, cycles, timeout)
+        self.dut = Bench(core, cycles, timeout_bits)
         self.now = 0
         self.sim = Simulator(self.dut)
         self.sim.add_clock(MICROSECOND)
