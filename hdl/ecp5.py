@@ -105,7 +105,9 @@ def block_ram(
     """
     shift = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
     ports = {}
-    for port, address, out in zip("AB", addresses, data, strict=False):
+    used = list(zip(addresses, data, [enable] * len(data), strict=True))
+    used += [(Const(0, 1), None, Const(0))] * (2 - len(used))  # open inputs would not be low
+    for port, (address, out, clock_enable) in zip("AB", used, strict=True):
         row = Cat(Const(0, shift), address)
         row = Cat(row, Const(0, 14 - len(row)))
         writes = write is not None and port == "A"
@@ -118,8 +120,8 @@ def block_ram(
             f"p_WRITEMODE_{port}": "NORMAL",
             f"p_CSDECODE_{port}": "0b000",
             f"i_CLK{port}": ClockSignal(),
-            f"i_CE{port}": write if writes else enable,
-            f"i_OCE{port}": Const(0) if writes else enable,
+            f"i_CE{port}": write if writes else clock_enable,
+            f"i_OCE{port}": Const(0) if writes else clock_enable,
             f"i_WE{port}": Const(int(writes)),
             f"i_RST{port}": Const(0),
             **_bits(f"i_CS{port}", Const(0, 3), 3),
@@ -128,9 +130,10 @@ def block_ram(
         if writes:
             ports |= _bits(f"i_DI{port}", Cat(w_data, Const(0, 18 - len(w_data))), 18)
         else:
-            spare = Signal(18 - width, name="spare")
             ports |= _bits(f"i_DI{port}", Const(0, 18), 18)
-            ports |= _bits(f"o_DO{port}", Cat(out, spare), 18)
+            if out is not None:
+                spare = Signal(18 - width, name="spare")
+                ports |= _bits(f"o_DO{port}", Cat(out, spare), 18)
     return Instance(
         "DP16KD",
         p_RESETMODE="SYNC",
