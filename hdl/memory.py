@@ -36,7 +36,7 @@ class WeightMemory(wiring.Component):
 
     Placed on an HX8K: 1,568 rows of 64 bits take 28 SB_RAM40 and 325 cells between the seven banks
     (140 MHz); written ones 600 by 32, 6 SB_RAM40 and 71 cells. On a 25F, grade 6: 3,000 rows of 40
-    bits, 9 DP16KD and 82 LUTs (319 MHz). Random contents in logic: 7.5 bits a cell (iCE40), 12 a
+    bits, 9 DP16KD and 82 LUTs (277 MHz). Random contents in logic: 7.5 bits a cell (iCE40), 12 a
     LUT (ECP5).
 
     Raises :class:`GategradError` for a storage or contents that the technology cannot have.
