@@ -76,8 +76,9 @@ class Format:
     @classmethod
     def for_range(cls, low: int, high: int, frac: int) -> Self:
         """The narrowest signed format with ``frac`` fraction bits that holds integers low..high."""
-        width = max(2, 1 + max(int(high).bit_length(), int(~low).bit_length() if low < 0 else 0))
-        return cls(width, frac)
+        ends = (int(end) for end in (low, high))
+        magnitudes = (end if end >= 0 else ~end for end in ends)
+        return cls(max(2, 1 + max(m.bit_length() for m in magnitudes)), frac)
 
     def __str__(self) -> str:
         return f"{'' if self.signed else 'U'}Q{self.integer}.{self.frac}"

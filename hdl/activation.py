@@ -6,8 +6,10 @@ import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from gategrad.golden.activation import GUARD, ActivationSpec
 from gategrad.golden.format import Format
+from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.requantise import Pipe, saturate
 from gategrad.hdl.streams import shape_of, tensor_stream
 from gategrad.hdl.technology import PORTABLE, Technology
@@ -18,7 +20,7 @@ LOGIC_BITS = 4096  # tables up to here are LUTs, larger ones block RAM
 class Activation(wiring.Component):
     """``o = f(i)``, or the derivative from the stored output: :mod:`gategrad.golden.activation`::
 
-        arithmetic   i ── shift, add ──[reg if leaky]── saturate ──[reg]── o
+        arithmetic   i ── multiply ──[reg] (leaky) ── shift, round, saturate ──[reg]── o
         table        i ── clamp [reg] ── table ──[reg]── o
         interpolate  i ── clamp [reg] ── table ──[reg]── x ──[reg]── + saturate ──[reg]── o
 
@@ -95,16 +97,19 @@ class Activation(wiring.Component):
         down = spec.x.frac - spec.out.frac + shift
         up, down = max(0, -down), max(0, down)
         half = 1 << down >> 1
-        totals = []
+        lines = []
         for value in values:
             line = value << shift
             if spec.x.signed:
                 line = Mux(value < 0, _times(m, value, multiplier) if leaky else 0, line)
+            lines.append(line)
+        if leaky:
+            lines = pipe.register(lines)
+        totals = []
+        for line in lines:
             total = Signal(signed(max(spec.x.width + shift + up, down) + 2))
             m.d.comb += total.eq((line << up) + half)
             totals.append(total)
-        if leaky:
-            totals = pipe.register(totals)
         ends = spec.x.min * multiplier, spec.x.max << shift
         low, high = (((end << up) + half) >> down for end in ends)
         return pipe.register([saturate(total >> down, spec.out, low, high) for total in totals])
@@ -122,22 +127,25 @@ class Activation(wiring.Component):
 
     def _lookup(self, m, pipe, addresses, extra: Sequence[Value] = ()):
         """The rows of ``addresses`` and the ``extra`` values, a register later."""
-        rows = []
-        for address in addresses:
-            m.submodules += (
-                rom := memory.Memory(shape=self._layout, depth=len(self._rows), init=self._rows)
-            )
-            port = rom.read_port(domain="comb" if self.storage == "logic" else "sync")
-            m.d.comb += port.addr.eq(address)
-            if self.storage == "block":
-                m.d.comb += port.en.eq(pipe.advance)
-            rows.append(port.data.as_value())
-        if self.storage == "block":
-            extra = pipe.register(extra)
-        else:
+        if self.storage == "logic":
+            bits = [self._layout.const(row).as_bits() for row in self._rows]
+            rows = [lookup(bits, self._layout.size, address) for address in addresses]
             registers = pipe.register([*rows, *extra])
             rows, extra = registers[: len(rows)], registers[len(rows) :]
-        return [self._layout(row) for row in rows], extra
+            return [self._layout(row) for row in rows], extra
+        rows = []
+        for address in addresses:
+            rom = memory.Memory(
+                shape=self._layout,
+                depth=len(self._rows),
+                init=self._rows,
+                attrs={"ram_style": "block"},
+            )
+            m.submodules += rom
+            port = rom.read_port()
+            m.d.comb += [port.addr.eq(address), port.en.eq(pipe.advance)]
+            rows.append(port.data)
+        return rows, pipe.register(extra)
 
     def _table(self, m, pipe, values) -> list[Value]:
         rows, _ = self._lookup(m, pipe, self._addresses(pipe, values))

@@ -3,9 +3,10 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from gategrad.golden.argmax import ArgmaxSpec
 from gategrad.hdl.streams import beats, shape_of, tensor_stream
-from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.technology import Resources
 
 
 class Argmax(wiring.Component):
@@ -31,7 +32,7 @@ class Argmax(wiring.Component):
         """Cycles: one, and one a level of the tree."""
         return 1 + (self.lanes - 1).bit_length()
 
-    def cost(self, technology: Technology) -> Resources:
+    def cost(self) -> Resources:
         """Estimate: comparison and selection of every pair, the frame's counter."""
         value, index = self.spec.x.width, self.spec.out.width
         frame_beats = beats(self.spec.size, self.lanes)

@@ -2,12 +2,22 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Mux, Shape, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from gategrad.hdl.streams import beats
 
 ROM_IN_LOGIC = 64  # rows up to which a table is made of LUTs
+
+
+def lookup(rows: Sequence[int], width: int, index: Value) -> Value:
+    """``rows[index]``, each ``width`` bits, as logic and never as a memory.
+
+    A memory read into a register would become a block RAM, or logic that imitates one.
+    """
+    columns = [sum((row >> bit & 1) << k for k, row in enumerate(rows)) for bit in range(width)]
+    return Cat(Const(column, len(rows)).bit_select(index, 1) for column in columns)
 
 
 class Constants:
@@ -47,16 +57,19 @@ class ChannelTable(wiring.Component):
         if self.constants.fixed:
             m.d.comb += [self.data.eq(layout.const(rows[0])), self.ready.eq(1)]
             return m
-        m.submodules.rom = rom = memory.Memory(shape=layout, depth=depth, init=rows)
         index = Signal(range(depth), init=1)  # the row after the present one
         after = Mux(index == depth - 1, 0, index + 1)
         if depth <= ROM_IN_LOGIC:
-            port, present = rom.read_port(domain="comb"), Signal(layout, init=rows[0])
-            m.d.comb += [port.addr.eq(index), self.data.eq(present), self.ready.eq(1)]
+            present = Signal(layout, init=rows[0])
+            bits = [layout.const(row).as_bits() for row in rows]
+            m.d.comb += [self.data.eq(present), self.ready.eq(1)]
             with m.If(self.step):
-                m.d.sync += [present.eq(port.data), index.eq(after)]
+                m.d.sync += present.eq(lookup(bits, layout.size, index))
+                m.d.sync += index.eq(after)
         else:
             # The memory is read every cycle, at the row that the next cycle needs.
+            rom = memory.Memory(shape=layout, depth=depth, init=rows, attrs={"ram_style": "block"})
+            m.submodules.rom = rom
             port, present, primed = rom.read_port(), Signal(range(depth)), Signal()
             m.d.comb += [self.data.eq(port.data), self.ready.eq(primed), port.en.eq(1)]
             m.d.comb += port.addr.eq(Mux(self.step, index, present))

@@ -6,6 +6,7 @@ from itertools import pairwise
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from gategrad.hdl.technology import Technology
 
 #: Widest signed operand of one hardware multiplier; None: made of logic, any width.
@@ -87,20 +88,20 @@ class SerialMultiplier(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # `wait` counts the steps still to do; `full`: there is a product, or one in the making.
-        wait, full = Signal(range(self.b_width + 1)), Signal()
-        load = Signal()
+        # `wait` counts the steps still to do after the present one.
+        wait, steps, load = Signal(range(self.b_width)), Signal(), Signal()
         m.d.comb += [
-            self.done.eq(full & (wait == 0)),
-            self.idle.eq(~full | self.done & self.take),
+            self.idle.eq(~steps & (~self.done | self.take)),
             load.eq(self.start & self.idle),
         ]
         with m.If(load):
-            m.d.sync += [wait.eq(self.b_width), full.eq(1)]
-        with m.Elif(wait != 0):
+            m.d.sync += [wait.eq(self.b_width - 1), steps.eq(1), self.done.eq(0)]
+        with m.Elif(steps):
             m.d.sync += wait.eq(wait - 1)
+            with m.If(wait == 0):
+                m.d.sync += [steps.eq(0), self.done.eq(1)]
         with m.Elif(self.take):
-            m.d.sync += full.eq(0)
+            m.d.sync += self.done.eq(0)
         for a_in, b_in, product in zip(self.a, self.b, self.product, strict=True):
             a = Signal(signed(self.a_width), reset_less=True)
             high = Signal(signed(self.a_width), reset_less=True)
@@ -113,6 +114,6 @@ class SerialMultiplier(wiring.Component):
             ]
             with m.If(load):
                 m.d.sync += [a.eq(a_in), high.eq(0), low.eq(b_in)]
-            with m.Elif(wait != 0):
+            with m.Elif(steps):
                 m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0]))]
         return m

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.channel_table import ChannelTable, Constants
@@ -276,7 +277,7 @@ class Requantise(wiring.Component):
 
 def _width(low: int, high: int) -> int:
     """Signed bits that hold low..high."""
-    return 1 + max((~low if low < 0 else low).bit_length(), high.bit_length())
+    return 1 + max((end if end >= 0 else ~end).bit_length() for end in (low, high))
 
 
 def _sum(m: Module, a: Value, b: Value, width: int) -> Signal:
