@@ -172,7 +172,8 @@ def _misfit(board: Board, failure: ToolFailed) -> str:
     if over:
         return (
             f"the design does not fit board {board.name}: it needs "
-            f"{', '.join(dict.fromkeys(over))}; less parallelism, narrower formats or a larger board would help"
+            f"{', '.join(dict.fromkeys(over))}; "
+            "less parallelism, narrower formats or a larger board would help"
         )
     if re.search("no BELs remaining|[Uu]nable to (find legal )?place|Failed to place", failure.log):
         return (

@@ -148,6 +148,9 @@ class BoardClock(Elaboratable):
     Resources: the PLL, about 15 LUTs.
     """
 
+    # Its frequency is of use without its gateware.
+    _MustUse__silence = True
+
     def __init__(self, board: Board, hz: float, aim: float | None = None):
         self.board = board
         self.setting = clock_setting(board, hz)

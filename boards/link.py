@@ -68,6 +68,7 @@ class Link(wiring.Component):
             sender.crc.eq(crc_tx.crc),
             crc_tx.clear.eq(sender.crc_clear),
             sender.loaded.eq(receiver.loaded),
+            receiver.sending.eq(sender.busy),
             self.busy.eq(receiver.busy | sender.busy),
         ]
         wiring.connect(m, receiver.job, sender.job)

@@ -119,6 +119,15 @@ class Decoder:
             self.rejected += 1
             del buffer[:2]
 
+    @property
+    def missing(self) -> int:
+        """How many bytes a frame that has begun still needs, at least."""
+        have = len(self._buffer)
+        if have < 6:
+            return 8 - have
+        (length,) = struct.unpack_from("<H", self._buffer, 4)
+        return max(1, 8 + length - have)
+
     def reset(self) -> None:
         """Forget a frame that has begun."""
         self._buffer.clear()

@@ -26,6 +26,7 @@ class Receiver(wiring.Component):
             "crc_clear": Out(1),
             "i": Out(stream.Signature(shape.i_layout)),
             "job": Out(stream.Signature(JOB)),
+            "sending": In(1),
             "loaded": Out(1, init=shape.load_bytes == 0),
             "busy": Out(1),
         }
@@ -96,7 +97,7 @@ class Receiver(wiring.Component):
         with m.Else():
             m.d.sync += silence.eq(silence + 1)
 
-        # What a byte, the CRC or a header comes to, known a cycle after it: bytes are further apart.
+        # What a byte, the CRC or a header comes to, a cycle later: bytes are further apart.
         sync0, sync1, crc_wrong, fault = Signal(), Signal(), Signal(), Signal(ERROR_BITS)
         m.d.sync += [
             sync0.eq(self.byte == SYNC[0]),
@@ -118,7 +119,7 @@ class Receiver(wiring.Component):
                 with m.Case(Request.LOAD):
                     with m.If(~(chunk[0] | tail[0])):
                         m.d.sync += fault.eq(ErrorCode.LENGTH)
-                    with m.Elif(~self.job.ready):
+                    with m.Elif(self.sending):
                         # The core still computes with the weights that would change.
                         m.d.sync += fault.eq(ErrorCode.BUSY)
             with m.Default():

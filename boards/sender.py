@@ -100,10 +100,14 @@ class Sender(wiring.Component):
             silent = fsm.ongoing("IDLE") | fsm.ongoing("DRAIN")
             waiting = fsm.ongoing("OUTPUTS") & ~settled
             m.d.sync += sent.eq(self.byte_ready & ~sent & ~silent & ~waiting)
+            # A job is taken a cycle after it is offered, so that neither half waits for the other's
+            # logic within a cycle.
+            taken = Signal()
+            m.d.comb += self.job.ready.eq(taken)
+            m.d.sync += taken.eq(self.job.valid & fsm.ongoing("IDLE") & ~taken)
             with m.State("IDLE"):
-                m.d.comb += self.job.ready.eq(1)
                 m.d.sync += [job.eq(self.job.payload), index.eq(0)]
-                with m.If(self.job.valid):
+                with m.If(taken):
                     m.next = "HEADER"
                     with m.If(self.job.p.drain):
                         m.next = "DRAIN"

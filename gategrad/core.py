@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The core: a plan as one component, its layers connected along the graph."""
 
 from amaranth.hdl import Module, unsigned

@@ -18,6 +18,7 @@ from gategrad.golden.format import Format
 from gategrad.idx import find_idx, read_idx
 from gategrad.settings import suggest
 
+MAX_CLASSES = 65_536
 SEED = 20240501  # of every split: the held-out samples are the same for everybody
 
 
@@ -66,6 +67,8 @@ class Dataset:
             raise GategradError(f"{where}: y must hold whole numbers (class labels)")
         if y.min() < 0:
             raise GategradError(f"{where}: label {int(y.min())} in y is negative")
+        if y.max() >= MAX_CLASSES:
+            raise GategradError(f"{where}: label {y.max()} in y is beyond {MAX_CLASSES} classes")
         return y.astype(np.int64)
 
     @property

@@ -1,8 +1,10 @@
 """Reading and writing files that may be hostile, and never leaving half of one behind."""
 
 import io
+import lzma
 import math
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -46,8 +48,11 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
                 entry.filename.removesuffix(".npy"): _array(archive.read(entry), path, entry)
                 for entry in archive.infolist()
             }
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
-            OSError, UnicodeDecodeError) as error:
+    except GategradError:
+        raise
+    # What zipfile raises on hostile archives, seek errors included.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+            NotImplementedError, RuntimeError, ValueError, MemoryError, OverflowError) as error:
         raise GategradError(f"{path}: truncated, corrupt or no .npz file: {error}") from None
 
 

@@ -16,7 +16,6 @@ from gategrad.training import Progress, train
 
 def finetune(context: Context, data: Dataset, epochs: int, progress: Progress | None) -> Params:
     """Float parameters after ``epochs`` with the formats of ``context``, at a third of the rate."""
-    specs = {n.name: n.spec for n in context.nodes}
     # A fused activation's name leads to the node that computes it.
     formats = {name: fmt for name, (_, fmt) in context.found.items()}
     fused = {n.name for n in context.network.nodes} - {
@@ -27,9 +26,10 @@ def finetune(context: Context, data: Dataset, epochs: int, progress: Progress | 
     def view(params: Params) -> Params:
         seen = {}
         for node, named in params.items():
-            weight = named["weight"]
-            fmt = specs[node].weight
-            seen[node] = named | {"weight": _round(weight, fmt)}
+            fmt, scales = context.weights[node]
+            # Units with a scale of their own: to the nominal scale and back.
+            ratio = (scales / fmt.step)[:, None].astype(named["weight"].dtype)
+            seen[node] = named | {"weight": _round(named["weight"] / ratio, fmt) * ratio}
         return seen
 
     def hook(name: str, values: np.ndarray) -> np.ndarray:

@@ -218,6 +218,8 @@ def _layer(table: Any, number: int, at: str) -> Layer:
     kind = keys.pop("type", None)
     if kind is None:
         raise GategradError(f"{where}: key 'type' is missing; known: {', '.join(OPERATIONS)}")
+    if not isinstance(kind, str):
+        raise GategradError(f"{where}: type must be text, not {kind!r:.40}")
     if kind not in OPERATIONS:
         close = suggest(kind, OPERATIONS)
         known = "" if "known:" in close else f" Known: {', '.join(OPERATIONS)}."

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Layouts of each operation: the choices that the planner has, with what each costs."""
 
 from gategrad.golden.dense import DenseSpec
@@ -94,7 +95,7 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
     for memory in weights:
         # A single-port RAM gives 16 bits a cycle: two samples then share what is read.
         for vectors in (1, 2) if memory == "spram" and 2 * pe * simd <= context.most else (1,):
-            for buffer, pages in _buffers(spec, groups, vectors, context):
+            for buffer, pages in _buffers(spec, simd, groups, vectors, context):
                 yield Folding(
                     pe=pe,
                     simd=simd,
@@ -107,13 +108,15 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
                 )
 
 
-def _buffers(spec: DenseSpec, groups: int, vectors: int, context: Context):
+def _buffers(spec: DenseSpec, simd: int, groups: int, vectors: int, context: Context):
     """Where the replayed input may live: (storage, pages)."""
-    if groups == 1 and vectors == 1:
+    if groups * beats(spec.inputs, simd) <= MEMORY_LATENCY:
         return [("block", 1)]
     # The network's input comes as fast as it is taken, so it can refill a ring in its last pass;
     # a layer's output comes evenly, so a second page takes it meanwhile.
     pages = 1 if context.first and vectors == 1 else 2
+    if groups == 1 and vectors == 1:
+        return [("block", 1)]  # nothing is replayed
     buffers = [("block", pages)]
     if pages * spec.inputs * spec.x.width <= SMALL and context.technology.family != "ice40":
         buffers.append(("logic", pages))
@@ -122,6 +125,7 @@ def _buffers(spec: DenseSpec, groups: int, vectors: int, context: Context):
     return buffers
 
 
+MEMORY_LATENCY = 2  # cycles; a frame played in fewer cannot be followed by another page
 PIPELINE = 12  # cycles; no unit of a few dozen lanes has more between its operands and its sums
 
 

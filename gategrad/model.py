@@ -19,6 +19,7 @@ from gategrad.graph import INPUT, Input, Network
 from gategrad.losses import classify, threshold
 from gategrad.operations import OPERATIONS
 from gategrad.reference import Params
+from gategrad.report import Report
 from gategrad.spec_json import spec_to_json
 
 BATCH = 1024  # samples at a time: intermediate values stay in the cache
@@ -68,7 +69,7 @@ class Model:
     info: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        formats, sizes = {INPUT: self.input.format}, {INPUT: self.input.size}
+        formats = {INPUT: self.input.format}
         if not self.nodes:
             raise GategradError(f"model {self.name!r} has no nodes")
         for node in self.nodes:
@@ -78,21 +79,24 @@ class Model:
             for source in node.inputs:
                 if source not in formats:
                     raise GategradError(f"{where}: takes {source!r}, which does not come before it")
-            (source,) = node.inputs
-            if node.x != formats[source]:
-                raise GategradError(f"{where}: takes {node.x}, but {source} is {formats[source]}")
-            if getattr(node.spec, "inputs", sizes[source]) != sizes[source]:
-                raise GategradError(
-                    f"{where}: takes {node.spec.inputs} values, {source} has {sizes[source]}"
-                )
+                if node.x != formats[source]:
+                    raise GategradError(
+                        f"{where}: takes {node.x}, but {source!r} is {formats[source]}"
+                    )
+            formats[node.name] = node.out
+        sizes = self.sizes  # checks that they connect
+        for node in self.nodes:
             check = OPERATIONS[node.op].check
             try:
                 if check:
                     check.load()(node.spec, self.params.get(node.name, {}))
             except ValueError as error:
-                raise GategradError(f"{where}: {error}") from None
-            formats[node.name] = node.out
-            sizes[node.name] = getattr(node.spec, "units", sizes[source])
+                raise GategradError(f"layer {node.name!r}: {error}") from None
+        if sizes[self.output.name] != self.network.outputs:
+            raise GategradError(
+                f"model {self.name!r} has {sizes[self.output.name]} outputs, its network "
+                f"{self.network.outputs}"
+            )
 
     @property
     def output(self) -> Node:
@@ -114,7 +118,11 @@ class Model:
         """Elements that leave each node, and ``"input"``, per sample."""
         sizes = {INPUT: self.input.size}
         for node in self.nodes:
-            sizes[node.name] = getattr(node.spec, "units", sizes[node.inputs[0]])
+            inputs = tuple(sizes[i] for i in node.inputs)
+            try:
+                sizes[node.name] = OPERATIONS[node.op].size(node.spec, inputs)
+            except ValueError as error:
+                raise GategradError(f"layer {node.name!r}: {error}") from None
         return sizes
 
     @property
@@ -166,6 +174,11 @@ class Model:
     def accuracy(self, x, y) -> float:
         """Share of samples whose class is ``y``."""
         return float((self.classify(x) == np.asarray(y)).mean())
+
+    @property
+    def report(self) -> Report:
+        """What quantisation did to every tensor."""
+        return Report.from_table(self.info.get("quantisation", []))
 
     @property
     def layers(self) -> list[dict[str, Any]]:

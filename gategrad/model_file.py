@@ -77,7 +77,11 @@ def load(path: str | Path) -> Model:
         )
     except (GategradError, RecursionError) as error:
         raise GategradError(f"{path}: {error}") from None
-    if model.hash != _get(header, "hash", str):
+    try:
+        str(model.report)
+    except (TypeError, ValueError, AttributeError):
+        raise GategradError(f"{path}: key 'info': 'quantisation' is no report") from None
+    if model.hash != header["hash"]:
         raise GategradError(f"{path}: key 'hash': the content is not what was saved; save it again")
     return model
 

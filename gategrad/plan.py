@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The planner: how parallel each layer is, in which memories it lives, and whether all of it fits.
 
 A plan is made from cost models alone, with no synthesis. Every operation offers *layouts*: ways to

@@ -54,6 +54,10 @@ class Context:
     tensors: list[Tensor] = field(default_factory=list)
     # Where a graph node's values are found: name of the integer node and its format.
     found: dict[str, tuple[str, Format]] = field(default_factory=dict)
+    # Format and scales (one a unit) of the weights of each node.
+    weights: dict[str, tuple[Format, np.ndarray]] = field(default_factory=dict)
+    # Formats that are settled already: those that the parameters were fine-tuned with.
+    settled: "Context | None" = None
 
     def consumers(self, name: str) -> list[GraphNode]:
         """Nodes that take the output of ``name``."""
@@ -100,7 +104,7 @@ def quantise(
         from gategrad.finetune import finetune
 
         tuned = finetune(context, data, epochs, progress)
-        context = _build(network, tuned, settings, x)
+        context = _build(network, tuned, settings, x, context)
     report = Report((measure(INPUT, x, network.input.format), *context.tensors))
     return Model(
         network.name,
@@ -123,9 +127,9 @@ def _finetune_epochs(network: Network, settings: Quantisation) -> int:
     return 10 if min(widths) <= 4 else 0
 
 
-def _build(network: Network, params: Params, settings: Quantisation, x) -> Context:
+def _build(network: Network, params: Params, settings: Quantisation, x, settled=None) -> Context:
     values, _ = reference.run(network, params, x)
-    context = Context(network, params, settings, values)
+    context = Context(network, params, settings, values, settled=settled)
     context.found[INPUT] = (INPUT, network.input.format)
     for node in network.nodes:
         if node.name not in context.found:  # an activation may be part of the node before it
@@ -147,11 +151,15 @@ def quantise_dense(context: Context, node: GraphNode) -> None:
     end = next_nodes[0] if relu else node
     raw = end is context.network.output and not context.settings.output_bits
     bits = context.bits(node, "weight_bits")
-    if context.settings.scale == "free" and not raw:
-        integers, fmt, scales = _weights_free(weight, bits, bias, x)
+    if context.settled:
+        fmt, scales = context.settled.weights[node.name]
+    elif context.settings.scale == "free" and not raw:
+        fmt, scales = _free_scales(weight, bits, bias, x)
     else:
         fmt = choose_frac(weight, bits, signed=True)
-        integers, scales = fmt.quantise(weight), np.full(len(weight), fmt.step)
+        scales = np.full(len(weight), fmt.step)
+    context.weights[node.name] = fmt, scales
+    integers = fmt.quantise(weight / scales[:, None] * fmt.step)
     acc_frac = x.frac + fmt.frac
     bias_integers = np.floor(bias / (scales * x.step) + 0.5).astype(np.int64)
     acc = acc_format(integers, bias_integers, x, acc_frac)
@@ -171,6 +179,8 @@ def quantise_dense(context: Context, node: GraphNode) -> None:
 def _dense_out(context, node, end, function, acc: Format, raw: bool, relu: bool) -> Format:
     if raw:
         return Format(acc.width - 1, acc.frac, signed=False) if relu else acc
+    if context.settled:
+        return context.settled.found[end.name][1]
     values = context.values[end.name]
     if end is context.network.output:
         return choose_frac(values, context.settings.output_bits, signed=not relu)
@@ -182,8 +192,9 @@ def _dense_out(context, node, end, function, acc: Format, raw: bool, relu: bool)
     return choose_frac(values, bits, True, lambda v: row.f(v, function.beta))
 
 
-def _weights_free(weight, bits: int, bias, x: Format):
-    """Weights with a scale for every unit: ``(integers, nominal format, scales)``."""
+def _free_scales(weight, bits: int, bias, x: Format) -> tuple[Format, np.ndarray]:
+    """A scale for the weights of every unit, by least squared error: ``(nominal format,
+    scales)``."""
     top = (1 << (bits - 1)) - 1
     peak = np.abs(weight).max(axis=1)
     # No unit so fine that its multiplier vanishes beside the others' or its bias grows huge.
@@ -197,8 +208,7 @@ def _weights_free(weight, bits: int, bias, x: Format):
         integers = np.clip(np.rint(weight / scale[:, None]), -top - 1, top)
         error = np.square(integers * scale[:, None] - weight).sum(axis=1)
         scales, best = np.where(error < best, scale, scales), np.minimum(error, best)
-    fmt = Format(bits, round(-np.log2(scales.max())))
-    return fmt.quantise(weight / scales[:, None] * fmt.step), fmt, scales
+    return Format(bits, round(-np.log2(scales.max()))), scales
 
 
 def _requantise(acc: Format, out: Format, ratios: Sequence[float]) -> RequantiseSpec:
@@ -218,11 +228,13 @@ def quantise_activation(context: Context, node: GraphNode) -> None:
     _, x = context.found[node.inputs[0]]
     bits = context.bits(node, "activation_bits")
     row = FUNCTIONS[layer.function]
-    out = (
-        Format(bits, bits - (row.low < 0), signed=row.low < 0)  # exactly the range of f
-        if np.isfinite(row.high)
-        else choose_frac(context.values[node.name], bits, signed=row.low < 0)
-    )
+    signed = bool(row.low < 0)
+    if context.settled:
+        out = context.settled.found[node.name][1]
+    elif np.isfinite(row.high):
+        out = Format(bits, bits - signed, signed)  # the very range of f
+    else:
+        out = choose_frac(context.values[node.name], bits, signed)
     if x.width > 16:
         raise GategradError(
             f"layer {node.name!r}: {layer.function} takes at most 16 bits, its input has {x.width}"

@@ -1,6 +1,8 @@
+# amaranth: UnusedElaboratable=no
 """Activation functions and their derivatives in hardware."""
 
 from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
@@ -10,9 +12,10 @@ from amaranth.lib.wiring import In, Out
 from gategrad.golden.activation import GUARD, ActivationSpec
 from gategrad.golden.format import Format
 from gategrad.hdl.channel_table import lookup
+from gategrad.hdl.estimate import adder, block_ram, product, saturation
 from gategrad.hdl.requantise import Pipe, saturate
 from gategrad.hdl.streams import shape_of, tensor_stream
-from gategrad.hdl.technology import PORTABLE, Technology
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
 
 LOGIC_BITS = 4096  # tables up to here are LUTs, larger ones block RAM
 
@@ -62,6 +65,51 @@ class Activation(wiring.Component):
         stages = 1 if self.spec.method == "table" else 3 + (self.storage == "block")
         return stages + self._clamps
 
+    def cost(self) -> Resources:
+        """Estimate; the logic of a table is a fit to smooth functions."""
+        spec, technology = self.spec, self.technology
+        width = spec.out.width
+        lane = Resources(ffs=width)
+        if spec.method == "arithmetic":
+            lane = self._arithmetic_cost()
+        if self._clamps:
+            luts = saturation(spec.window, spec.x.width - spec.window, technology)
+            lane += Resources(luts=luts, ffs=spec.window)
+        bits = self._layout.size
+        if self._rows and self.storage == "block":
+            lane += Resources(brams=block_ram(len(self._rows), bits, technology))
+            if spec.method == "table":  # its output register is the memory's
+                lane = Resources(luts=lane.luts, ffs=lane.ffs - width, brams=lane.brams)
+        elif self._rows:
+            rate = 18 if spec.method == "table" else 14
+            lane += Resources(luts=ceil(len(self._rows) * bits / rate))
+        if spec.method == "interpolate":
+            drop = spec.window - spec.segment_bits
+            base, rise = self._layout["base"].width, self._layout["rise"].width
+            lane += product(drop, rise, technology)
+            operands = bits + drop
+            lane += Resources(ffs=operands + base + drop + rise, luts=adder(base, technology))
+            lane += Resources(luts=width + base + drop + rise)
+        return lane * self.lanes + Resources(luts=3, ffs=self.latency)
+
+    def _arithmetic_cost(self) -> Resources:
+        spec, technology = self.spec, self.technology
+        width, x = spec.out.width, spec.x.width
+        if spec.derivative:
+            bits = min(width, sum(a != b for a, b in zip(*map(_bits, spec.slopes), strict=True)))
+            return Resources(luts=ceil(x / 3) + 1, ffs=min(1, bits))
+        drop = spec.x.frac - spec.out.frac
+        total = Resources(luts=saturation(width, 2, technology), ffs=width)
+        if spec.function == "leaky_relu":
+            multiplier, shift = spec.alpha
+            terms = bin(multiplier ^ 3 * multiplier).count("1")  # of the signed digits
+            line = x + shift + 1
+            total += Resources(luts=(terms - 1) * adder(x + 8, technology) + line, ffs=line)
+            drop += shift
+        if drop > 0:
+            total += Resources(luts=adder(max(1, x + 2 - drop), technology))
+        return total
+
     @property
     def _clamps(self) -> bool:
         return self.spec.window < self.spec.x.width
@@ -100,8 +148,8 @@ class Activation(wiring.Component):
         lines = []
         for value in values:
             line = value << shift
-            if spec.x.signed:
-                line = Mux(value < 0, _times(m, value, multiplier) if leaky else 0, line)
+            if leaky and spec.x.signed:
+                line = Mux(value < 0, _times(m, value, multiplier), line)
             lines.append(line)
         if leaky:
             lines = pipe.register(lines)
@@ -110,9 +158,13 @@ class Activation(wiring.Component):
             total = Signal(signed(max(spec.x.width + shift + up, down) + 2))
             m.d.comb += total.eq((line << up) + half)
             totals.append(total)
-        ends = spec.x.min * multiplier, spec.x.max << shift
+        # Saturation at zero is what makes a relu: inputs below it round to zero or less.
+        out = spec.out
+        if not leaky and out.signed:
+            out = Format(out.width - 1, out.frac, signed=False)
+        ends = spec.x.min * (multiplier if leaky else 1), spec.x.max << shift
         low, high = (((end << up) + half) >> down for end in ends)
-        return pipe.register([saturate(total >> down, spec.out, low, high) for total in totals])
+        return pipe.register([saturate(total >> down, out, low, high) for total in totals])
 
     def _addresses(self, pipe, values) -> list[Value]:
         """Inputs clamped to the window and counted from the least: the sign turned round."""
@@ -171,6 +223,10 @@ class Activation(wiring.Component):
             m.d.comb += total.eq(base + (product >> drop))
             results.append(saturate(total >> GUARD, spec.out, low, high))
         return pipe.register(results)
+
+
+def _bits(value: int) -> str:
+    return f"{value & 0xFFFF:016b}"
 
 
 def _rows(spec: ActivationSpec) -> tuple[data.Layout, list[dict]]:

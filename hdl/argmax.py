@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.argmax import ArgmaxSpec
 from gategrad.hdl.streams import beats, shape_of, tensor_stream
-from gategrad.hdl.technology import Resources
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
 
 
 class Argmax(wiring.Component):
@@ -32,21 +32,24 @@ class Argmax(wiring.Component):
         """Cycles: one, and one a level of the tree."""
         return 1 + (self.lanes - 1).bit_length()
 
-    def cost(self) -> Resources:
-        """Estimate: comparison and selection of every pair, the frame's counter."""
+    def cost(self, technology: Technology = PORTABLE) -> Resources:
+        """Estimate: comparison and selection of every pair, the counters of the frame."""
         value, index = self.spec.x.width, self.spec.out.width
-        frame_beats = beats(self.spec.size, self.lanes)
-        counter = (frame_beats - 1).bit_length()
-        luts = 2 * value + index + 2 * counter + 6
-        ffs = value + index + counter + 1
-        left, lane_index = self.lanes, 0
+        count = (beats(self.spec.size, self.lanes) - 1).bit_length()
+        pads = -self.spec.size % self.lanes
+        total = Resources(
+            luts=round(2.2 * value) + 3 * (count + index) + 4,
+            ffs=value + 2 * index + count + 1 + (count if pads else 0),
+        )
+        total += Resources(luts=pads * value)
+        left, lane = self.lanes, 0
         while left > 1:
-            lane_index += 1
-            pairs, odd = left // 2, left % 2
-            luts += pairs * (2 * value + lane_index)
-            ffs += (pairs + odd) * (value + lane_index) + 1
-            left = pairs + odd
-        return Resources(luts=luts, ffs=ffs)
+            lane += 1
+            pairs, left = left // 2, (left + 1) // 2
+            # ECP5's mapper spends LUTs on depth here.
+            each = (3 if technology.family == "ecp5" else 2) * value + 2
+            total += Resources(luts=pairs * each, ffs=left * (value + lane) + 1)
+        return total
 
     def elaborate(self, platform):
         m = Module()

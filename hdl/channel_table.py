@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Constants of a layer's channels, in the order in which a stream brings the channels."""
 
 from collections.abc import Sequence
@@ -6,7 +7,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from gategrad.hdl.estimate import block_ram, counter, rom
 from gategrad.hdl.streams import beats
+from gategrad.hdl.technology import Resources, Technology
 
 ROM_IN_LOGIC = 64  # rows up to which a table is made of LUTs
 
@@ -42,7 +45,7 @@ class ChannelTable(wiring.Component):
     ``data`` belongs to the present beat; ``step`` goes on to the next one, which has been fetched
     already, so that the path through the table does not add to the user's. Where all rows are equal
     there is nothing but constants, up to 64 rows are LUTs, beyond that it is a block RAM. ``ready``
-    is low only in the cycle after reset, and only for a block RAM. Constants that a host loads
+    is low in the cycle after reset, while row 0 is fetched. Constants that a host loads
     would go here.
     """
 
@@ -57,23 +60,37 @@ class ChannelTable(wiring.Component):
         if self.constants.fixed:
             m.d.comb += [self.data.eq(layout.const(rows[0])), self.ready.eq(1)]
             return m
-        index = Signal(range(depth), init=1)  # the row after the present one
-        after = Mux(index == depth - 1, 0, index + 1)
+        primed = Signal()
+        m.d.sync += primed.eq(1)
+        m.d.comb += self.ready.eq(primed)
+        index = Signal(range(depth))  # the row that comes after the present one
+        move = self.step | ~primed
+        with m.If(move):
+            m.d.sync += index.eq(Mux(index == depth - 1, 0, index + 1))
         if depth <= ROM_IN_LOGIC:
-            present = Signal(layout, init=rows[0])
+            # No initial value: an iCE40 register that starts at one costs an inverter.
+            present = Signal(layout, reset_less=True)
             bits = [layout.const(row).as_bits() for row in rows]
-            m.d.comb += [self.data.eq(present), self.ready.eq(1)]
-            with m.If(self.step):
+            m.d.comb += self.data.eq(present)
+            with m.If(move):
                 m.d.sync += present.eq(lookup(bits, layout.size, index))
-                m.d.sync += index.eq(after)
         else:
-            # The memory is read every cycle, at the row that the next cycle needs.
             rom = memory.Memory(shape=layout, depth=depth, init=rows, attrs={"ram_style": "block"})
             m.submodules.rom = rom
-            port, present, primed = rom.read_port(), Signal(range(depth)), Signal()
-            m.d.comb += [self.data.eq(port.data), self.ready.eq(primed), port.en.eq(1)]
-            m.d.comb += port.addr.eq(Mux(self.step, index, present))
-            m.d.sync += primed.eq(1)
-            with m.If(self.step):
-                m.d.sync += [present.eq(index), index.eq(after)]
+            port = rom.read_port()
+            m.d.comb += [port.addr.eq(index), port.en.eq(move), self.data.eq(port.data)]
         return m
+
+
+def table_cost(constants: Constants | None, technology: Technology) -> Resources:
+    """Estimate of a table's resources."""
+    if constants is None or constants.fixed:
+        return Resources()
+    rows = len(constants.rows)
+    # Bits above the magnitude of a lane's values repeat its sign, and are stored once.
+    lanes = zip(*constants.rows, strict=True)
+    width = sum(1 + max((v if v >= 0 else ~v).bit_length() for v in lane) for lane in lanes)
+    control = counter(rows, technology) + Resources(luts=1, ffs=1)
+    if rows > ROM_IN_LOGIC:
+        return control + Resources(brams=block_ram(rows, width, technology))
+    return control + Resources(luts=rom(rows, width, technology), ffs=width)

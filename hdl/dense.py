@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Dense layer: replay, matrix-vector unit, requantisation."""
 
 from amaranth.hdl import Module

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Whole frames dealt out to several streams, and brought back in order."""
 
 from amaranth.hdl import Module, Mux, Signal
@@ -60,8 +61,8 @@ class Scatter(wiring.Component):
 class Gather(wiring.Component):
     """Frames that come on ``i[0..ways - 1]`` at the same time leave on ``o`` one after another.
 
-    The first stream passes through; the others wait in FIFOs of one frame. Latency 0 for the first
-    stream; one beat a cycle.
+    Each stream waits in a FIFO of one frame: the others for their turn, and the first one while a
+    burst of whole frames keeps the next layer busy. Latency 2 cycles, one beat a cycle.
     """
 
     def __init__(self, fmt: Format, *, elements: int, lanes: int, ways: int):
@@ -71,10 +72,10 @@ class Gather(wiring.Component):
         super().__init__({"i": In(signature).array(ways), "o": Out(signature)})
 
     def cost(self) -> Resources:
-        """Counters and one FIFO (a block RAM) for each stream but the first."""
+        """Counters and a FIFO (a block RAM) for each stream."""
         bits = self.length.bit_length()
         fifo = Resources(luts=5 * bits + 6, ffs=4 * bits + 2, brams=beats(self.width, 16))
-        return fifo * (self.ways - 1) + Resources(luts=2 * bits + self.width, ffs=bits + 2)
+        return fifo * self.ways + Resources(luts=2 * bits + self.width, ffs=bits + 2)
 
     def elaborate(self, platform):
         m = Module()
@@ -82,9 +83,6 @@ class Gather(wiring.Component):
         m.d.comb += turns.step.eq(self.o.valid & self.o.ready)
         waiting = []
         for way, i in enumerate(self.i):
-            if way == 0:
-                waiting.append((i.valid, i.payload.as_value(), i.ready))
-                continue
             fifo = SyncFIFOBuffered(width=self.width, depth=self.length + 1)
             m.submodules[f"fifo{way}"] = fifo
             m.d.comb += [

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """``MacArray``: the one place where multiplications happen."""
 
 import itertools

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Folded matrix-vector unit: the engine of dense and convolution layers."""
 
 from dataclasses import dataclass

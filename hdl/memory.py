@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """``WeightMemory``: rows of bits in block RAM, in logic or in UltraPlus single-port RAM."""
 
 from collections.abc import Iterable

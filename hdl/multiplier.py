@@ -7,7 +7,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gategrad.hdl.technology import Technology
+from gategrad.hdl.estimate import adder, product
+from gategrad.hdl.technology import Resources, Technology
 
 #: Widest signed operand of one hardware multiplier; None: made of logic, any width.
 OPERAND = {"MULT18X18D": 18, "SB_MAC16": 16, "inferred": None, None: None}
@@ -117,3 +118,28 @@ class SerialMultiplier(wiring.Component):
             with m.Elif(steps):
                 m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0]))]
         return m
+
+
+def serial_cost(a_width: int, b_width: int, technology: Technology) -> Resources:
+    """Estimate of a lane of :class:`SerialMultiplier`, without its counter."""
+    luts = adder(a_width, technology) + a_width + b_width
+    return Resources(luts=luts, ffs=2 * a_width + b_width)
+
+
+def multiply_cost(a_width: int, b_width: int, technology: Technology) -> Resources:
+    """Estimate of a lane of :func:`multiply`."""
+    cuts = products(a_width, b_width, technology)
+    total = Resources()
+    for a, a_end, b, b_end in cuts:
+        # The factor is positive: the sign of its last piece is no bit to multiply.
+        width = b_end - b - (b_end == b_width)
+        total += product(a_end - a, width, technology) + Resources(ffs=a_end - a + width)
+    terms = len(cuts)
+    while terms > 1:
+        sums, left = terms // 2, (terms + 1) // 2
+        bits = a_width + b_width
+        total += Resources(luts=sums * adder(bits, technology), ffs=left * bits)
+        terms = left
+    if technology.family == "ice40":  # registers of products have logic cells of their own
+        total += Resources(luts=sum(c[1] - c[0] + c[3] - c[2] for c in cuts))
+    return total

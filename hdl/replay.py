@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Replay buffer: holds a frame on chip and plays it several times.
 
 A folded layer computes ``pe`` outputs at a time and needs its whole input once for each group of

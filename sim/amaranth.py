@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import ClockDomain, Module, Value
 from amaranth.sim import Simulator
 
 from gategrad.errors import GategradError
@@ -90,7 +90,7 @@ def simulate(
         port, cycle = component.load, 0
         ctx.set(port.valid, 1)
         for count, byte in enumerate(load):
-            ctx.set(port.payload, byte)
+            ctx.set(Value.cast(port.payload), byte)
             ready = False
             while not ready:
                 if cycle >= timeout_cycles:
