@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+
 from gategrad.golden.format import Format, Rounding, round_shift, saturate
 
 METHODS = ("arithmetic", "table", "interpolate")

@@ -218,9 +218,9 @@ class Activation(wiring.Component):
         both = pipe.register([*bases, *risen])
         low, high = (int(end) >> GUARD for end in _reach(spec))
         results = []
-        for base, product in zip(both[:lanes], both[lanes:], strict=True):
+        for base, rise in zip(both[:lanes], both[lanes:], strict=True):
             total = Signal(signed(len(base) + 2))
-            m.d.comb += total.eq(base + (product >> drop))
+            m.d.comb += total.eq(base + (rise >> drop))
             results.append(saturate(total >> GUARD, spec.out, low, high))
         return pipe.register(results)
 

@@ -103,7 +103,7 @@ class SerialMultiplier(wiring.Component):
                 m.d.sync += [steps.eq(0), self.done.eq(1)]
         with m.Elif(self.take):
             m.d.sync += self.done.eq(0)
-        for a_in, b_in, product in zip(self.a, self.b, self.product, strict=True):
+        for a_in, b_in, o in zip(self.a, self.b, self.product, strict=True):
             a = Signal(signed(self.a_width), reset_less=True)
             high = Signal(signed(self.a_width), reset_less=True)
             # Multiplier bits leave at the bottom as product bits come in at the top.
@@ -111,7 +111,7 @@ class SerialMultiplier(wiring.Component):
             total = Signal(signed(self.a_width + 1))
             m.d.comb += [
                 total.eq(high + Mux(low[0], a, 0)),
-                product.eq(Cat(low, high).as_signed()),
+                o.eq(Cat(low, high).as_signed()),
             ]
             with m.If(load):
                 m.d.sync += [a.eq(a_in), high.eq(0), low.eq(b_in)]

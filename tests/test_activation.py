@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from support import run_stream
+
 from gategrad.golden.activation import FUNCTIONS, METHODS, ActivationSpec, forward
 from gategrad.golden.format import Format
 from gategrad.hdl.activation import Activation
 from gategrad.hdl.technology import PORTABLE
-from support import run_stream
 
 P = Format.parse
 FORMATS = [

@@ -4,11 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from support import run_stream
+
 from gategrad.golden import argmax
 from gategrad.golden.argmax import ArgmaxSpec
 from gategrad.golden.format import Format
 from gategrad.hdl.argmax import Argmax
-from support import run_stream
 
 
 def check(spec, lanes, frames, seed=0, stalls=0.3, record=None):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from support import run_stream
+
 from gategrad.golden import requantise
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
-from support import run_stream
 
 NEAREST, HALF_EVEN, FLOOR = Rounding.NEAREST, Rounding.HALF_EVEN, Rounding.FLOOR
 
