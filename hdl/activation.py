@@ -13,7 +13,7 @@ from gategrad.golden.activation import GUARD, ActivationSpec
 from gategrad.golden.format import Format
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.estimate import adder, block_ram, product, saturation
-from gategrad.hdl.requantise import Pipe, saturate
+from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import shape_of, tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
 
@@ -72,7 +72,7 @@ class Activation(wiring.Component):
         lane = Resources(ffs=width)
         if spec.method == "arithmetic":
             lane = self._arithmetic_cost()
-        if self._clamps:
+        elif self._clamps:
             luts = saturation(spec.window, spec.x.width - spec.window, technology)
             lane += Resources(luts=luts, ffs=spec.window)
         bits = self._layout.size

@@ -45,7 +45,7 @@ class ChannelTable(wiring.Component):
     ``data`` belongs to the present beat; ``step`` goes on to the next one, which has been fetched
     already, so that the path through the table does not add to the user's. Where all rows are equal
     there is nothing but constants, up to 64 rows are LUTs, beyond that it is a block RAM. ``ready``
-    is low in the cycle after reset, while row 0 is fetched. Constants that a host loads
+    is low in the cycle (block RAM: two) after reset, while row 0 is fetched. Constants that a host loads
     would go here.
     """
 
@@ -60,25 +60,28 @@ class ChannelTable(wiring.Component):
         if self.constants.fixed:
             m.d.comb += [self.data.eq(layout.const(rows[0])), self.ready.eq(1)]
             return m
-        primed = Signal()
-        m.d.sync += primed.eq(1)
-        m.d.comb += self.ready.eq(primed)
-        index = Signal(range(depth))  # the row that comes after the present one
-        move = self.step | ~primed
+        # Rows to fetch before the first is in `data`: the block RAM has a register behind it.
+        fetches = 1 if depth <= ROM_IN_LOGIC else 2
+        primed = Signal(fetches)
+        m.d.sync += primed.eq(Cat(Const(1, 1), primed[:-1]))
+        m.d.comb += self.ready.eq(primed[-1])
+        index = Signal(range(depth))  # of the row to fetch next
+        move = self.step | ~primed[-1]
         with m.If(move):
             m.d.sync += index.eq(Mux(index == depth - 1, 0, index + 1))
         if depth <= ROM_IN_LOGIC:
-            # No initial value: an iCE40 register that starts at one costs an inverter.
-            present = Signal(layout, reset_less=True)
-            bits = [layout.const(row).as_bits() for row in rows]
-            m.d.comb += self.data.eq(present)
-            with m.If(move):
-                m.d.sync += present.eq(lookup(bits, layout.size, index))
+            fetched = lookup([layout.const(row).as_bits() for row in rows], layout.size, index)
         else:
             rom = memory.Memory(shape=layout, depth=depth, init=rows, attrs={"ram_style": "block"})
             m.submodules.rom = rom
             port = rom.read_port()
-            m.d.comb += [port.addr.eq(index), port.en.eq(move), self.data.eq(port.data)]
+            m.d.comb += [port.addr.eq(index), port.en.eq(move)]
+            fetched = port.data
+        # No initial value: an iCE40 register that starts at one costs an inverter.
+        present = Signal(layout, reset_less=True)
+        m.d.comb += self.data.eq(present)
+        with m.If(move):
+            m.d.sync += present.eq(fetched)
         return m
 
 
@@ -92,5 +95,5 @@ def table_cost(constants: Constants | None, technology: Technology) -> Resources
     width = sum(1 + max((v if v >= 0 else ~v).bit_length() for v in lane) for lane in lanes)
     control = counter(rows, technology) + Resources(luts=1, ffs=1)
     if rows > ROM_IN_LOGIC:
-        return control + Resources(brams=block_ram(rows, width, technology))
+        return control + Resources(ffs=1 + width, brams=block_ram(rows, width, technology))
     return control + Resources(luts=rom(rows, width, technology), ffs=width)

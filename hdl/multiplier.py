@@ -126,20 +126,23 @@ def serial_cost(a_width: int, b_width: int, technology: Technology) -> Resources
     return Resources(luts=luts, ffs=2 * a_width + b_width)
 
 
-def multiply_cost(a_width: int, b_width: int, technology: Technology) -> Resources:
-    """Estimate of a lane of :func:`multiply`."""
+def multiply_cost(a_width: int, b_width: int, unused: int, technology: Technology) -> Resources:
+    """Estimate of a lane of :func:`multiply` whose ``unused`` low bits nobody reads."""
     cuts = products(a_width, b_width, technology)
     total = Resources()
     for a, a_end, b, b_end in cuts:
         # The factor is positive: the sign of its last piece is no bit to multiply.
         width = b_end - b - (b_end == b_width)
         total += product(a_end - a, width, technology) + Resources(ffs=a_end - a + width)
+    # Low bits that only one partial product reaches, and nobody reads, vanish before the sums.
+    alone = min(unused, (OPERAND[technology.multiplier] or 1) - 1)
+    cells = total.ffs - alone
+    total = Resources(luts=total.luts, ffs=cells, dsps=total.dsps)
     terms = len(cuts)
     while terms > 1:
-        sums, left = terms // 2, (terms + 1) // 2
-        bits = a_width + b_width
-        total += Resources(luts=sums * adder(bits, technology), ffs=left * bits)
-        terms = left
+        sums, terms = terms // 2, (terms + 1) // 2
+        bits = a_width + b_width - (alone if terms > 1 else unused)
+        total += Resources(luts=sums * adder(bits, technology), ffs=terms * bits)
     if technology.family == "ice40":  # registers of products have logic cells of their own
-        total += Resources(luts=sum(c[1] - c[0] + c[3] - c[2] for c in cuts))
+        total += Resources(luts=cells)
     return total

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gategrad.golden.format import Format, Rounding
+from gategrad.golden.format import Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.channel_table import ChannelTable, Constants, table_cost
 from gategrad.hdl.estimate import adder, saturation
@@ -19,53 +19,9 @@ from gategrad.hdl.multiplier import (
     serial_cost,
     sum_stages,
 )
+from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
-
-
-def saturate(value: Value, out: Format, low: int, high: int) -> Value:
-    """Signed ``value``, known to lie in low..high, held to ``out``.
-
-    One LUT a bit, and the comparison (of the bits above ``out``) of each end that can be exceeded.
-    """
-    width = out.width
-    if len(value) < width + 1:
-        value = Cat(value, value[-1].replicate(width + 1 - len(value))).as_signed()
-    negative = value[-1]
-    if not out.signed:
-        bits = value[:width]
-        if high > out.max:
-            bits = bits | value[width:-1].any().replicate(width)
-        return bits & (~negative).replicate(width) if low < 0 else bits
-    if low >= out.min and high <= out.max:
-        return value[:width].as_signed()
-    # Inside, every bit above `out` equals its sign; beyond, all bits but the sign are its opposite.
-    beyond = (value[width - 1 : -1] ^ negative.replicate(len(value) - width)).any()
-    bits = Mux(beyond, (~negative).replicate(width - 1), value[: width - 1])
-    return Cat(bits, negative).as_signed()
-
-
-class Pipe:
-    """Registers between a stream in and a stream out that all stall together."""
-
-    def __init__(self, m: Module, valid: Value, o):
-        self.m, self.valid, self.advance = m, valid, Signal()
-        m.d.comb += self.advance.eq(~o.valid | o.ready)
-
-    @property
-    def moves(self) -> Value:
-        """Whether a beat enters the next stage."""
-        return self.valid & self.advance
-
-    def register(self, values: Sequence[Value]) -> list[Signal]:
-        """A stage: the values a cycle later."""
-        valid = Signal()
-        stage = [Signal(value.shape(), reset_less=True) for value in values]
-        with self.m.If(self.advance):
-            self.m.d.sync += valid.eq(self.valid)
-            self.m.d.sync += [register.eq(v) for register, v in zip(stage, values, strict=True)]
-        self.valid = valid
-        return stage
 
 
 class Requantise(wiring.Component):
@@ -187,7 +143,8 @@ class Requantise(wiring.Component):
             total += Resources(luts=12, ffs=2 + (self._factor_bits - 1).bit_length())
         elif self._factor:
             lane += Resources(ffs=self._sum)
-            lane += multiply_cost(self._sum, self._factor_bits + 1, technology)
+            unused = self._below if self._constants is not None and not self._half_even else 0
+            lane += multiply_cost(self._sum, self._factor_bits + 1, unused, technology)
         if self._constants is not None:
             kept = self._total - (0 if self._half_even else drop)
             lane += Resources(luts=adder(self._total - self._below, technology), ffs=kept)

@@ -1,0 +1,52 @@
+"""Registers that stall together, and saturation: what element-wise components are made of."""
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+
+from gategrad.golden.format import Format
+
+
+def saturate(value: Value, out: Format, low: int, high: int) -> Value:
+    """Signed ``value``, known to lie in low..high, held to ``out``.
+
+    One LUT a bit, and the comparison (of the bits above ``out``) of each end that can be exceeded.
+    """
+    width = out.width
+    if len(value) < width + 1:
+        value = Cat(value, value[-1].replicate(width + 1 - len(value))).as_signed()
+    negative = value[-1]
+    if not out.signed:
+        bits = value[:width]
+        if high > out.max:
+            bits = bits | value[width:-1].any().replicate(width)
+        return bits & (~negative).replicate(width) if low < 0 else bits
+    if low >= out.min and high <= out.max:
+        return value[:width].as_signed()
+    # Inside, every bit above `out` equals its sign; beyond, all bits but the sign are its opposite.
+    beyond = (value[width - 1 : -1] ^ negative.replicate(len(value) - width)).any()
+    bits = Mux(beyond, (~negative).replicate(width - 1), value[: width - 1])
+    return Cat(bits, negative).as_signed()
+
+
+class Pipe:
+    """Registers between a stream in and a stream out that all stall together."""
+
+    def __init__(self, m: Module, valid: Value, o):
+        self.m, self.valid, self.advance = m, valid, Signal()
+        m.d.comb += self.advance.eq(~o.valid | o.ready)
+
+    @property
+    def moves(self) -> Value:
+        """Whether a beat enters the next stage."""
+        return self.valid & self.advance
+
+    def register(self, values: Sequence[Value]) -> list[Signal]:
+        """A stage: the values a cycle later."""
+        valid = Signal()
+        stage = [Signal(value.shape(), reset_less=True) for value in values]
+        with self.m.If(self.advance):
+            self.m.d.sync += valid.eq(self.valid)
+            self.m.d.sync += [register.eq(v) for register, v in zip(stage, values, strict=True)]
+        self.valid = valid
+        return stage
