@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from gategrad.boards.board import Board
-from gategrad.boards.clock import achievable
 from gategrad.boards.report import (
     CELL_NAMES,
     REPORT,
@@ -20,7 +19,7 @@ from gategrad.boards.report import (
     utilisation,
 )
 from gategrad.boards.tools import Progress, ToolFailed, find_tool, run_tool
-from gategrad.boards.top import BoardTop
+from gategrad.boards.top import BoardTop, usable
 from gategrad.errors import GategradError
 
 #: How often a build is placed before it gives up on timing, and how often at one frequency.
@@ -101,7 +100,7 @@ def _build_until_met(board, top, work, progress, seed) -> BuildReport:
     margin = 1 + board.clock_tolerance
     aim, best, seeds = top.frequency, 0.0, iter(range(seed, seed + ATTEMPTS))
     while True:
-        commands = _synthesise(board, top, work, progress)
+        commands, here = _synthesise(board, top, work, progress), 0.0
         for _ in range(SEEDS):
             if (seed := next(seeds, None)) is None:
                 raise GategradError(
@@ -112,11 +111,11 @@ def _build_until_met(board, top, work, progress, seed) -> BuildReport:
             fmax = slowest_clock(placed)
             if fmax >= top.frequency * margin:
                 return _finish(board, top, work, commands, placed, fmax, seed, progress)
-            best = max(best, fmax)
+            best, here = max(best, fmax), max(here, fmax)
             if fmax < NEAR * top.frequency * margin:
                 break  # another seed will not make up for so much
         # Seeds differ by some per cent: a little under the best is soon met again.
-        lower = achievable(board, min(0.98 * best / margin, 0.98 * top.frequency))
+        lower = usable(board, min(0.98 * here / margin, 0.98 * top.frequency), top.baud)
         note = f"{fmax / 1e6:.1f} MHz met, {top.frequency / 1e6:g} asked: now for {lower / 1e6:g}"
         progress("place and route", None, note)
         top = top.at(lower, aim)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from amaranth.hdl import (
     Cat,
     ClockDomain,
+    ClockSignal,
     Const,
     Elaboratable,
     Instance,
@@ -137,7 +138,7 @@ def achievable(board: Board, hz: float) -> float:
 
 
 class BoardClock(Elaboratable):
-    """Defines domain ``sync`` at ``frequency`` Hz, the nearest below the one asked for.
+    """Drives domain ``sync`` at ``frequency`` Hz, the nearest below the one asked for.
 
     Place and route is asked for ``aim`` Hz, ``frequency`` where that is None.
 
@@ -237,8 +238,7 @@ class BoardClock(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        sync, por = ClockDomain("sync"), ClockDomain("por", local=True)
-        m.domains += [sync, por]
+        m.domains.por = por = ClockDomain(local=True)
         # Kept, so that the clock constraint finds a net of this name.
         clk = Signal(name="sync_clk", attrs={"keep": 1})
         locked = Signal()
@@ -258,7 +258,7 @@ class BoardClock(Elaboratable):
             m.submodules.rst_buf = buffer = io.Buffer("i", port)
             pressed = buffer.i
 
-        m.d.comb += [sync.clk.eq(clk), por.clk.eq(clk)]
+        m.d.comb += [ClockSignal("sync").eq(clk), por.clk.eq(clk)]
         m.submodules.por_reset = ResetSynchronizer(~locked | pressed, domain="por")
         delay = 100e-6 if _is_oscillator(self.board) else 15e-6
         timer = Signal(range(math.ceil(delay * self.frequency)))

@@ -2,7 +2,7 @@
 
 import math
 
-from amaranth.hdl import Elaboratable, Module
+from amaranth.hdl import ClockDomain, Elaboratable, Module
 from amaranth.lib import io, wiring
 
 from gategrad.boards.board import Board
@@ -21,8 +21,8 @@ class BoardTop(Elaboratable):
 
     ``core``: streams ``i`` and ``o``, ``inputs`` and ``outputs`` elements a frame and, when
     ``load_bytes`` is above 0, a byte stream ``load``. ``model_hash``: 8 bytes, or a hexadecimal
-    string of which the first 16 digits count. ``frequency``: Hz, lowered to what the PLL can make;
-    None is the board's default. ``baud``: bits per second; None is the board's default. ``aim``: Hz
+    string of which the first 16 digits count. ``frequency``: Hz, lowered to what the PLL can
+    make and the UART can divide; None is the board's default. ``baud``: bits per second; None is the board's default. ``aim``: Hz
     that place and route strives for, if that is more.
     """
 
@@ -42,8 +42,8 @@ class BoardTop(Elaboratable):
         self.core = core
         self.model = model_id(model_hash)
         self.shape = CoreShape.of(core)
-        self.frequency = achievable(board, frequency or board.default_hz)
         self.baud = baud or board.baud
+        self.frequency = usable(board, frequency or board.default_hz, self.baud)
         self.cycles = divisor(self.frequency, self.baud)
         self.aim = max(self.frequency, aim or 0)
 
@@ -53,6 +53,7 @@ class BoardTop(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
+        m.domains.sync = ClockDomain()
         m.submodules.clock = BoardClock(self.board, self.frequency, self.aim)
         timeout_bits = math.ceil(math.log2(SILENCE * self.frequency))
         m.submodules.link = link = Link(self.shape, self.model, self.cycles, timeout_bits)
@@ -76,6 +77,22 @@ class BoardTop(Elaboratable):
             m.submodules.hold_high = buffer = io.Buffer("o", port)
             m.d.comb += buffer.o.eq(-1)
         return m
+
+
+def usable(board: Board, hz: float, baud: int) -> float:
+    """The frequency nearest to ``hz`` but not above that ``board`` makes and ``baud`` divides, Hz.
+
+    Raises :class:`GategradError` if there is none.
+    """
+    frequency = achievable(board, hz)
+    while True:
+        try:
+            divisor(frequency, baud)
+            return frequency
+        except GategradError:
+            if frequency < 6 * baud:
+                raise
+            frequency = achievable(board, 0.99 * frequency)
 
 
 def model_id(model_hash: bytes | str) -> bytes:

@@ -36,6 +36,7 @@ class SumCore(wiring.Component):
         m = Module()
         i_lanes, o_lanes = self.i.p.shape().length, self.o.p.shape().length
         i_beats, o_beats = -(-self.inputs // i_lanes), -(-self.outputs // o_lanes)
+        loaded = Signal(range(max(1, self.load_bytes)))
         total, weights = Signal(signed(20)), Signal(8)
         taken, given = Signal(range(i_beats + 1)), Signal(range(o_beats + 1))
         wait = Signal(range(self.pause + 1))
@@ -44,7 +45,11 @@ class SumCore(wiring.Component):
         if self.load_bytes:
             m.d.comb += self.load.ready.eq(1)
             with m.If(self.load.valid):
-                m.d.sync += weights.eq(weights + self.load.p[0])
+                first = loaded == 0
+                m.d.sync += [
+                    weights.eq(Mux(first, 0, weights) + self.load.p[0]),
+                    loaded.eq(Mux(loaded == self.load_bytes - 1, 0, loaded + 1)),
+                ]
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
         m.d.comb += self.i.ready.eq((taken != i_beats) & (wait == 0))
@@ -113,6 +118,11 @@ class SimulatedPort:
         self.sim.add_testbench(self._drive, background=True)
         self.sim.add_testbench(self._sample, background=True)
 
+    @staticmethod
+    async def _wait(ctx, cycles):
+        for _ in range(cycles):
+            await ctx.tick()
+
     async def _drive(self, ctx):
         while True:
             if not self.outgoing:
@@ -121,17 +131,18 @@ class SimulatedPort:
             byte = self.outgoing.pop(0)
             for bit in [0, *(byte >> k & 1 for k in range(8)), 1]:
                 ctx.set(self.dut.rx, bit)
-                await ctx.tick().repeat(self.cycles)
+                await self._wait(ctx, self.cycles)
 
     async def _sample(self, ctx):
         while True:
-            await ctx.tick().until(~self.dut.tx)
-            await ctx.tick().repeat(self.cycles // 2)
+            while ctx.get(self.dut.tx):
+                await ctx.tick()
+            await self._wait(ctx, self.cycles // 2)
             byte = 0
             for bit in range(8):
-                await ctx.tick().repeat(self.cycles)
+                await self._wait(ctx, self.cycles)
                 byte |= ctx.get(self.dut.tx) << bit
-            await ctx.tick().repeat(self.cycles)
+            await self._wait(ctx, self.cycles)
             assert ctx.get(self.dut.tx) == 1, "stop bit"
             self.incoming.append(byte)
 

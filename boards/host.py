@@ -1,0 +1,312 @@
+"""The host's end of the link: a model on a board, called from Python."""
+
+import itertools
+import random
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from gategrad.boards.protocol import (
+    LOAD_CHUNK,
+    REPLY,
+    VERSION,
+    Decoder,
+    ErrorCode,
+    Frame,
+    Identity,
+    Request,
+    encode,
+)
+from gategrad.boards.serial_port import SerialPort
+from gategrad.errors import GategradError
+
+#: What an ERROR reply means, to a user.
+MEANING = {
+    ErrorCode.CRC: "a frame arrived corrupted",
+    ErrorCode.TYPE: "the device does not know this type of frame",
+    ErrorCode.LENGTH: "the frame has the wrong length for the model in the device",
+    ErrorCode.TIMEOUT: "a frame stopped before its end",
+    ErrorCode.OVERRUN: "bytes came faster than the model takes them; a lower baud rate would help",
+    ErrorCode.NOT_LOADED: "the weights are not loaded",
+    ErrorCode.ADDRESS: "the weight image arrived out of order",
+    ErrorCode.BUSY: "the device was still computing",
+}
+#: Seconds of silence after which a device has given up a frame that stopped.
+PAUSE = 0.1
+#: Seconds of waiting at a time.
+SLICE = 0.05
+
+#: A class and the raw outputs it is the largest of.
+Result = tuple[int, list[int]]
+
+
+class Transport(Protocol):
+    """What carries the bytes: a serial port, or a simulation of one."""
+
+    def read(self, count: int, timeout: float) -> bytes:
+        """``count`` bytes, or those that came within ``timeout`` seconds."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def drain(self) -> None:
+        """Throw away what has arrived."""
+
+    def close(self) -> None: ...
+
+
+class DeviceError(GategradError):
+    """The device answered with an ERROR; ``code`` says which."""
+
+    def __init__(self, code: int):
+        self.code = code
+        meaning = MEANING.get(code, f"unknown error {code}")  # type: ignore[call-overload]
+        super().__init__(f"the device reports: {meaning}")
+
+
+class NoAnswer(GategradError):
+    """Nothing valid came back in time."""
+
+
+class Link:
+    """A device at the other end of ``transport``, or of the serial port of that name.
+
+    ``model``: the hash that the bitstream must have been made from (8 bytes or hexadecimal), or
+    None for any. ``timeout``: seconds to wait for a
+    reply, beyond what ``baud`` needs; ``retries``: further attempts.
+
+    A reply counts only with a right CRC, the expected type and the request's sequence number, so a
+    lost, repeated or corrupted one is asked for again and never passed on. Usable in ``with``.
+    """
+
+    def __init__(
+        self,
+        transport: Transport | str,
+        baud: int = 1_000_000,
+        model: bytes | str | None = None,
+        timeout: float = 1.0,
+        retries: int = 3,
+    ):
+        self.transport: Transport = (
+            SerialPort(transport, baud) if isinstance(transport, str) else transport
+        )
+        self.timeout, self.retries = timeout, retries
+        self._expected = bytes.fromhex(model[:16]) if isinstance(model, str) else model
+        self._decoder = Decoder(limit=64)  # an IDENTIFY reply, until one says more
+        # A random start: replies to a host that died must not fit ours.
+        self._sequences = itertools.count(random.randrange(256))
+        self._identity: Identity | None = None
+        self._image: bytes | None = None
+        self._frames: deque[Frame] = deque()
+        self._slow = False
+        self._baud, self._patience = baud, timeout
+        #: Attempts that failed and were repeated.
+        self.repeated = 0
+
+    def __enter__(self) -> "Link":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the transport."""
+        self.transport.close()
+
+    def ping(self) -> None:
+        """Raise :class:`GategradError` unless a device answers."""
+        self._request(Request.PING, b"", 0)
+
+    def identify(self) -> Identity:
+        """What the device holds. Raises :class:`GategradError` if it is not the expected model."""
+        try:
+            payload = self._request(Request.IDENTIFY, b"", Identity.LENGTH)
+        except NoAnswer:
+            raise NoAnswer(
+                "no answer to IDENTIFY: is the bitstream loaded, is this the board's UART, and is "
+                "the baud rate the one in build.json?"
+            ) from None
+        identity = Identity.unpack(payload)
+        if identity.version != VERSION:
+            raise GategradError(
+                f"the device speaks version {identity.version} of the link, this host {VERSION}; "
+                "build the bitstream again"
+            )
+        if self._expected is not None and identity.model != self._expected[:8]:
+            raise GategradError(
+                f"the device holds model {identity.model.hex()}, not "
+                f"{self._expected[:8].hex()}; flash the bitstream built from this model"
+            )
+        self._identity = identity
+        self._decoder.limit = max(identity.result_bytes, Identity.LENGTH)
+        return identity
+
+    def infer(self, frame: bytes) -> Result:
+        """The class and the raw outputs for one frame of packed inputs."""
+        return next(self.infer_many([frame], window=1))
+
+    def infer_many(self, frames: Iterable[bytes], window: int = 2) -> Iterator[Result]:
+        """Results of ``frames``, in order.
+
+        ``window``: requests in flight, 1 or 2. Two keep the line busy; if the model is too slow for
+        that the frames that the device refuses are sent again one at a time.
+        """
+        identity = self._identity or self.identify()
+        if not identity.loaded and self._image is None:
+            raise GategradError("the device's weights are not loaded; load them first")
+        waiting: deque[tuple[bytes, int]] = deque()
+        for frame in frames:
+            if len(frame) != identity.input_bytes:
+                raise GategradError(
+                    f"a frame of {len(frame)} bytes; the model in the device takes "
+                    f"{identity.input_bytes}"
+                )
+            while len(waiting) >= (1 if self._slow else window):
+                yield from self._collect(waiting, identity)
+            waiting.append((frame, self._send(Request.INFER, frame)))
+        while waiting:
+            yield from self._collect(waiting, identity)
+
+    def _collect(self, waiting: deque[tuple[bytes, int]], identity: Identity) -> list[Result]:
+        """The result of the first of ``waiting``; if it has none, those of all, sent again."""
+        frame, sequence = waiting.popleft()
+        try:
+            return [_result(self._reply(Request.INFER, sequence, identity.result_bytes), identity)]
+        except (DeviceError, NoAnswer) as error:
+            self._slow |= isinstance(error, DeviceError) and error.code == ErrorCode.OVERRUN
+            self._mend(error)
+            again = [frame, *(later for later, _ in waiting)]
+            waiting.clear()
+            return [self._infer_alone(frame, identity) for frame in again]
+
+    def load(
+        self, image: bytes, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
+        """Fill the device's weight memory with ``image``.
+
+        ``progress`` is called with the bytes sent and their total. After an error all of the image
+        is sent again: until all of it has arrived the device refuses to infer.
+        """
+        identity = self._identity or self.identify()
+        if len(image) != identity.load_bytes:
+            raise GategradError(
+                f"a weight image of {len(image)} bytes; the device takes {identity.load_bytes}"
+            )
+        attempt = 0
+        while not self._load_once(image, progress, last=attempt == self.retries):
+            attempt += 1
+        self._image = image
+        self.identify()
+
+    def _load_once(self, image: bytes, progress: Callable[[int, int], None], last: bool) -> bool:
+        """Whether all of ``image`` arrived; raises if not and this was the ``last`` attempt."""
+        try:
+            for start in range(0, len(image), LOAD_CHUNK):
+                chunk = image[start : start + LOAD_CHUNK]
+                sequence = self._send(Request.LOAD, struct.pack("<I", start) + chunk)
+                self._reply(Request.LOAD, sequence, 0)
+                progress(start + len(chunk), len(image))
+        except (DeviceError, NoAnswer) as error:
+            if last:
+                raise
+            self._mend(error)
+            return False
+        return True
+
+    def _infer_alone(self, frame: bytes, identity: Identity) -> Result:
+        return _result(self._request(Request.INFER, frame, identity.result_bytes), identity)
+
+    def _request(self, kind: Request, payload: bytes, length: int) -> bytes:
+        """Send, wait for the reply, and repeat as often as allowed."""
+        attempt = 0
+        while True:
+            sequence = self._send(kind, payload)
+            try:
+                return self._reply(kind, sequence, length)
+            except (DeviceError, NoAnswer) as error:
+                if attempt == self.retries:
+                    raise
+                self._mend(error)
+            attempt += 1
+
+    def _mend(self, error: DeviceError | NoAnswer) -> None:
+        """Before another attempt: let the device give up what it waits for, forget its answers."""
+        self.repeated += 1
+        self.transport.read(1 << 16, PAUSE)
+        self.transport.drain()
+        self._decoder.reset()
+        self._frames.clear()
+        if isinstance(error, DeviceError) and error.code == ErrorCode.NOT_LOADED:
+            # Noise that looked like a LOAD: the device rather forgets its weights than guesses.
+            if self._image is None:
+                raise error
+            self.load(self._image)
+
+    def _send(self, kind: Request, payload: bytes) -> int:
+        sequence = next(self._sequences) & 0xFF
+        data = encode(kind, sequence, payload)
+        self.transport.write(data)
+        # The time on the line, of this request and of one before it.
+        self._patience = self.timeout + 2 * len(data) * 10 / self._baud
+        return sequence
+
+    def _reply(self, kind: Request, sequence: int, length: int) -> bytes:
+        """The payload of the reply to ``sequence``; replies to others are dropped."""
+        # Whoever sends us bytes without end is not our device.
+        silence, limit = 0.0, 4 * (self._decoder.limit + 256)
+        while silence < self._patience and limit > 0:
+            if not self._frames:
+                data = self.transport.read(self._decoder.missing, SLICE)
+                silence = 0.0 if data else silence + SLICE
+                limit -= len(data)
+                self._frames.extend(self._decoder.feed(data))
+            while self._frames:
+                frame = self._frames.popleft()
+                if frame.sequence != sequence:
+                    continue
+                if frame.kind == REPLY and len(frame.payload) == 1:
+                    raise DeviceError(frame.payload[0])
+                if frame.kind == REPLY | kind and len(frame.payload) == length:
+                    return frame.payload
+        raise NoAnswer(f"no answer to {kind.name} within {self.timeout:g} s")
+
+
+def connect(
+    port: str,
+    baud: int = 1_000_000,
+    model: bytes | str | None = None,
+    tolerance: float = 0.0,
+) -> Link:
+    """Open serial port ``port`` and identify the device.
+
+    ``tolerance``: how far its clock may be off (``Board.clock_tolerance``); baud rates around
+    ``baud`` are then tried until one is answered. Raises :class:`GategradError`.
+    """
+    steps = int(tolerance / 0.02 + 0.5)
+    for step in sorted(range(-steps, steps + 1), key=abs):
+        link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=1)
+        try:
+            link.identify()
+        except NoAnswer:
+            link.close()
+            continue
+        except BaseException:
+            link.close()
+            raise
+        link.timeout, link.retries = 1.0, 3
+        return link
+    raise NoAnswer(
+        f"nothing on {port} answers at {baud} baud: is the bitstream loaded, is this the board's "
+        "UART, and is this the baud rate in build.json?"
+    )
+
+
+def _result(payload: bytes, identity: Identity) -> Result:
+    """The class and the outputs of an INFER reply."""
+    size = identity.output_bytes
+    end = identity.outputs * size
+    outputs = [
+        int.from_bytes(payload[k : k + size], "little", signed=identity.output_signed)
+        for k in range(0, end, size)
+    ]
+    return int.from_bytes(payload[end:], "little"), outputs

@@ -1,0 +1,78 @@
+"""A serial port as the link's transport, with errors that say what to do."""
+
+import errno
+import time
+
+from gategrad.errors import GategradError
+
+
+class SerialPort:
+    """Bytes over a serial port; anything with these four methods can stand in for it."""
+
+    def __init__(self, port: str, baud: int):
+        """Open ``port`` at ``baud``. Raises :class:`GategradError` when it cannot be opened."""
+        try:
+            import serial
+        except ImportError:
+            raise GategradError(
+                "the serial port needs pyserial: pip install 'gategrad[serial]'"
+            ) from None
+        self._errors = (serial.SerialException, OSError)
+        self.name = port
+        try:
+            self._serial = serial.Serial(port, baud, timeout=0, write_timeout=5, exclusive=True)
+        except (*self._errors, ValueError) as error:
+            raise GategradError(_reason(port, baud, error)) from error
+
+    def read(self, count: int, timeout: float) -> bytes:
+        """``count`` bytes, or those that came within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        data = b""
+        try:
+            while len(data) < count and (left := deadline - time.monotonic()) > 0:
+                self._serial.timeout = left
+                data += self._serial.read(count - len(data))
+        except self._errors as error:
+            raise self._lost(error) from error
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        try:
+            self._serial.write(data)
+        except self._errors as error:
+            raise self._lost(error) from error
+
+    def drain(self) -> None:
+        """Throw away what has arrived."""
+        try:
+            self._serial.reset_input_buffer()
+        except self._errors as error:
+            raise self._lost(error) from error
+
+    def close(self) -> None:
+        self._serial.close()
+
+    def _lost(self, error: Exception) -> GategradError:
+        return GategradError(
+            f"{self.name} stopped working ({error}); is the cable still plugged in?"
+        )
+
+
+def _reason(port: str, baud: int, error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    text = str(error)
+    if number == errno.ENOENT or "No such file" in text or "FileNotFound" in text:
+        return f"port {port} does not exist; {_ports()}"
+    if number == errno.EACCES or "Permission denied" in text:
+        return f"no permission for port {port}; join the group that owns it (often dialout)"
+    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text or "busy" in text:
+        return f"port {port} is in use by another program; close it and try again"
+    return f"port {port} cannot be opened at {baud} baud: {text}"
+
+
+def _ports() -> str:
+    from serial.tools import list_ports
+
+    found = ", ".join(sorted(port.device for port in list_ports.comports()))
+    return f"ports on this machine: {found}" if found else "no serial port is plugged in"
