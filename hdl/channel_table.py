@@ -45,8 +45,8 @@ class ChannelTable(wiring.Component):
     ``data`` belongs to the present beat; ``step`` goes on to the next one, which has been fetched
     already, so that the path through the table does not add to the user's. Where all rows are equal
     there is nothing but constants, up to 64 rows are LUTs, beyond that it is a block RAM. ``ready``
-    is low in the cycle (block RAM: two) after reset, while row 0 is fetched. Constants that a host loads
-    would go here.
+    is low in the cycle (block RAM: two) after reset, while row 0 is fetched. Constants that a host
+    loads would go here.
     """
 
     def __init__(self, constants: Constants):
@@ -95,5 +95,8 @@ def table_cost(constants: Constants | None, technology: Technology) -> Resources
     width = sum(1 + max((v if v >= 0 else ~v).bit_length() for v in lane) for lane in lanes)
     control = counter(rows, technology) + Resources(luts=1, ffs=1)
     if rows > ROM_IN_LOGIC:
-        return control + Resources(ffs=1 + width, brams=block_ram(rows, width, technology))
+        # On iCE40 the register behind the memory has logic cells of its own.
+        luts = width if technology.family == "ice40" else 0
+        brams = block_ram(rows, width, technology)
+        return control + Resources(luts=luts, ffs=1 + width, brams=brams)
     return control + Resources(luts=rom(rows, width, technology), ffs=width)
