@@ -11,8 +11,8 @@ from gategrad.golden.activation import FUNCTIONS
 from gategrad.settings import Settings, key
 
 ACTIVATIONS = tuple(FUNCTIONS)
-SLOPE = {"low": 2.0**-8, "high": 2.0**8}
-BITS = {"low": 2, "high": 16}
+SLOPE: dict[str, Any] = {"low": 2.0**-8, "high": 2.0**8}
+BITS: dict[str, Any] = {"low": 2, "high": 16}
 
 
 @dataclass(frozen=True)
