@@ -19,7 +19,7 @@ class Core(wiring.Component):
     ``i``: samples of ``inputs`` elements, ``input_lanes`` a beat (by default as many as the first
     layer takes); ``o``: the last layer's raw outputs, ``outputs`` elements a sample; ``load``, if
     ``load_bytes`` is above 0: the weight image (:func:`load_image`), to be sent once before the
-    first sample. Submodules have the names of the nodes.
+    first sample. Submodules are called after the nodes, ``layer_hidden`` for ``hidden``.
 
     ``technology`` replaces the plan's (a simulated one, say); ``frames_at_once``: samples that
     have to come before the first of them leaves.
@@ -63,7 +63,7 @@ class Core(wiring.Component):
         m = Module()
         source, lanes, name = wiring.flipped(self.i), self.input_lanes, "input"
         for n, layer in zip(self.plan.nodes, self.layers, strict=True):
-            m.submodules[n.name] = layer
+            m.submodules[f"layer_{n.name}"] = layer
             if lanes != n.layout.lanes_in:
                 resize = Resize(
                     n.node.x,
@@ -71,12 +71,15 @@ class Core(wiring.Component):
                     lanes_in=lanes,
                     lanes_out=n.layout.lanes_in,
                 )
-                m.submodules[f"{n.name}_resize"] = resize
+                m.submodules[f"resize_{n.name}"] = resize
                 connect(m, source, resize.i)
                 source = resize.o
             connect(m, source, layer.i)
             source, lanes, name = layer.o, n.layout.lanes_out, n.name
-        connect(m, source, wiring.flipped(self.o))
+        # Whoever takes the results, its logic does not lengthen the paths inside.
+        m.submodules.output = register = self.plan.output_register()
+        connect(m, source, register.i)
+        connect(m, register.o, wiring.flipped(self.o))
         if self.loader:
             m.submodules.loader = loader = self.loader
             connect(m, wiring.flipped(self.load), loader.i)

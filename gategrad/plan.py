@@ -16,6 +16,9 @@ import numpy as np
 
 from gategrad.errors import GategradError
 from gategrad.hdl.matvec import Folding
+from gategrad.hdl.resize import Resize
+from gategrad.hdl.slice import Slice
+from gategrad.hdl.streams import beats
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
@@ -135,10 +138,15 @@ class Plan:
         """The plan of the node called ``name``; raises ``KeyError``."""
         return {n.name: n for n in self.nodes}[name]
 
-    def _converters(self) -> Resources:
-        from gategrad.hdl.resize import Resize
+    def output_register(self) -> Slice:
+        """The stream register behind the last layer; at half the rate where that is enough."""
+        lanes = self.nodes[-1].layout.lanes_out
+        busy = 2 * beats(self.model.outputs, lanes) > self.cycles_per_sample
+        return Slice(self.model.out, lanes, full_rate=busy)
 
-        total = Resources()
+    def _converters(self) -> Resources:
+        """Width converters between layers, the output register and the weight loader."""
+        total = self.output_register().cost()
         for before, after in zip(self.nodes, self.nodes[1:], strict=False):
             lanes_in, lanes_out = before.layout.lanes_out, after.layout.lanes_in
             if lanes_in != lanes_out:

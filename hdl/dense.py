@@ -1,23 +1,26 @@
 # amaranth: UnusedElaboratable=no
 """Dense layer: replay, matrix-vector unit, requantisation."""
 
+import dataclasses
+
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.dense import DenseSpec
-from gategrad.hdl.frames import Gather, Scatter
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.hdl.frames import Serialise
 from gategrad.hdl.matvec import Folding, MatVec
 from gategrad.hdl.replay import Replay
 from gategrad.hdl.requantise import Requantise
-from gategrad.hdl.streams import connect, tensor_stream
+from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
 
 class Dense(wiring.Component):
     """``o = requantise(weight @ i + bias)``, the gateware of :mod:`gategrad.golden.dense`::
 
-        i ─> [Scatter] ─> [Replay] x vectors ─> MatVec ─> Requantise x vectors ─> [Gather] ─> o
+        i ─> [Replay] ─> MatVec ─> Requantise ─> [Serialise] ─> o
 
     ``simd`` inputs a beat in, ``lanes`` outputs a beat out. The input is kept for replay only if
     there are more units than ``pe``. With ``vectors`` above 1 that many samples are computed at
@@ -47,41 +50,32 @@ class Dense(wiring.Component):
             folding=folding,
             technology=technology,
         )
-        vectors = range(folding.vectors)
-        self.replays = []
+        self.replay = None
         if self.matvec.groups > 1 or folding.vectors > 1:
-            self.replays = [
-                Replay(
-                    spec.x,
-                    length=self.matvec.length,
-                    repeats=self.matvec.groups,
-                    lanes=folding.simd,
-                    pages=folding.pages,
-                    storage=folding.buffer,
-                    technology=technology,
-                )
-                for _ in vectors
-            ]
-        # A result's time is that of the group it came from, shared among its beats.
-        spacing = max(1, self.matvec.length * folding.lanes // folding.pe)
-        self.requantises = [
-            Requantise(
-                spec.requantise,
-                bias=[int(b) for b in bias],
-                channels=spec.units,
-                lanes=folding.lanes,
+            self.replay = Replay(
+                spec.x,
+                length=self.matvec.length,
+                repeats=self.matvec.groups,
+                lanes=folding.simd,
+                vectors=folding.vectors,
+                pages=folding.pages,
+                storage=folding.buffer,
                 technology=technology,
-                cycles_per_beat=spacing,
             )
-            for _ in vectors
-        ]
-        self.scatter = self.gather = None
-        if folding.vectors > 1:
-            self.scatter = Scatter(
-                spec.x, elements=spec.inputs, lanes=folding.simd, ways=folding.vectors
-            )
-            self.gather = Gather(
-                spec.out, elements=spec.units, lanes=folding.lanes, ways=folding.vectors
+        lanes, vectors = folding.lanes, folding.vectors
+        self.requantise = Requantise(
+            _side_by_side(spec, lanes, vectors),
+            bias=_for_vectors(bias, lanes, vectors),
+            channels=vectors * (spec.units if vectors == 1 else lanes * beats(spec.units, lanes)),
+            lanes=vectors * lanes,
+            technology=technology,
+            # The results of a group leave in the time that it took to compute them.
+            cycles_per_beat=max(1, self.matvec.length * lanes // folding.pe),
+        )
+        self.serialise = None
+        if vectors > 1:
+            self.serialise = Serialise(
+                spec.out, elements=spec.units, lanes=lanes, vectors=vectors, technology=technology
             )
         ports = {
             "i": In(tensor_stream(spec.x, folding.simd)),
@@ -101,65 +95,50 @@ class Dense(wiring.Component):
 
     def cost(self) -> Resources:
         """The sum of the parts."""
-        parts = [self.matvec, *self.replays, *self.requantises]
-        if self.scatter:
-            parts += [self.scatter, self.gather]
-        return sum((part.cost() for part in parts), Resources())
+        return sum((part.cost() for part in self._chain), Resources())
+
+    @property
+    def _chain(self) -> list:
+        """The parts that are there, in the order in which data flows."""
+        parts = [self.replay, self.matvec, self.requantise, self.serialise]
+        return [part for part in parts if part is not None]
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.matvec = matvec = self.matvec
-        i, o = wiring.flipped(self.i), wiring.flipped(self.o)
-
-        if self.folding.vectors == 1:
-            if self.replays:
-                m.submodules.replay = replay = self.replays[0]
-                connect(m, i, replay.i)
-                connect(m, replay.o, matvec.i)
-            else:
-                connect(m, i, matvec.i)
-            m.submodules.requantise = requantise = self.requantises[0]
-            connect(m, matvec.o, requantise.i)
-            connect(m, requantise.o, o)
-        else:
-            self._vectors(m, i, o)
-        if matvec.writable:
+        m.submodules.matvec, m.submodules.requantise = self.matvec, self.requantise
+        if self.replay:
+            m.submodules.replay = self.replay
+        if self.serialise:
+            m.submodules.serialise = self.serialise
+        source = wiring.flipped(self.i)
+        for part in self._chain:
+            connect(m, source, part.i)
+            source = part.o
+        connect(m, source, wiring.flipped(self.o))
+        if self.matvec.writable:
             for name in ("w_address", "w_data", "w_enable"):
-                m.d.comb += getattr(matvec, name).eq(getattr(self, name))
+                m.d.comb += getattr(self.matvec, name).eq(getattr(self, name))
         return m
 
-    def _vectors(self, m, i, o):
-        """Samples side by side: all lanes of all samples move in step."""
-        m.submodules.scatter, m.submodules.gather = scatter, gather = self.scatter, self.gather
-        connect(m, i, scatter.i)
-        connect(m, gather.o, o)
-        x, acc = self.matvec.i, self.matvec.o
-        x_width, acc_width = (len(p.payload.as_value()) // self.folding.vectors for p in (x, acc))
-        for v, (replay, requantise) in enumerate(zip(self.replays, self.requantises, strict=True)):
-            m.submodules[f"replay{v}"], m.submodules[f"requantise{v}"] = replay, requantise
-            connect(m, scatter.o[v], replay.i)
-            others = [other.o.valid for other in self.replays if other is not replay]
-            m.d.comb += [
-                x.payload.as_value().word_select(v, x_width).eq(replay.o.payload.as_value()),
-                # All move or none: what one offers depends on what the others have.
-                replay.o.ready.eq(x.ready & _all(others)),
-            ]
-            others = [other.i.ready for other in self.requantises if other is not requantise]
-            m.d.comb += [
-                requantise.i.payload.as_value().eq(
-                    acc.payload.as_value().word_select(v, acc_width)
-                ),
-                requantise.i.valid.eq(acc.valid & _all(others)),
-            ]
-            connect(m, requantise.o, gather.i[v])
-        m.d.comb += [
-            x.valid.eq(_all(replay.o.valid for replay in self.replays)),
-            acc.ready.eq(_all(requantise.i.ready for requantise in self.requantises)),
-        ]
+
+def _for_vectors(values, lanes: int, vectors: int) -> list[int]:
+    """Constants of the units, beat by beat, the same again for every vector."""
+    values = [int(value) for value in values]
+    if vectors == 1:
+        return values
+    values += [0] * (-len(values) % lanes)
+    return [
+        value
+        for at in range(0, len(values), lanes)
+        for _ in range(vectors)
+        for value in values[at : at + lanes]
+    ]
 
 
-def _all(bits):
-    result = 1
-    for bit in bits:
-        result &= bit
-    return result
+def _side_by_side(spec: DenseSpec, lanes: int, vectors: int) -> RequantiseSpec:
+    """The layer's requantisation with the multipliers, if they differ, in the order of a beat."""
+    multipliers = spec.requantise.multipliers
+    if vectors == 1 or len(multipliers) < 2:
+        return spec.requantise
+    repeated = [m or 1 for m in _for_vectors(multipliers, lanes, vectors)]  # 1 for padding
+    return dataclasses.replace(spec.requantise, multipliers=tuple(repeated))

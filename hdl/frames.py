@@ -1,102 +1,62 @@
 # amaranth: UnusedElaboratable=no
-"""Whole frames dealt out to several streams, and brought back in order."""
+"""Frames that were computed side by side, one after another again."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
-from gategrad.hdl.streams import beats, tensor_stream
-from gategrad.hdl.technology import Resources
+from gategrad.hdl.replay import Replay
+from gategrad.hdl.streams import beats, connect, tensor_stream
+from gategrad.hdl.technology import Resources, Technology
 
 
-class _Turns(wiring.Component):
-    """Counts the beats of frames and whose turn it is."""
+class Serialise(wiring.Component):
+    """Takes ``vectors`` frames at once (vector-major beats), sends them one after another.
 
-    def __init__(self, length: int, ways: int):
-        self.length, self.ways = length, ways
-        super().__init__({"step": In(1), "turn": Out(range(ways)), "end": Out(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        beat = Signal(range(self.length))
-        m.d.comb += self.end.eq(beat == self.length - 1)
-        with m.If(self.step):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(self.end):
-                m.d.sync += beat.eq(0)
-                m.d.sync += self.turn.eq(Mux(self.turn == self.ways - 1, 0, self.turn + 1))
-        return m
-
-
-class Scatter(wiring.Component):
-    """Frame ``n`` of ``i`` goes to ``o[n % ways]``, beat by beat.
-
-    Latency 0, one beat a cycle; a counter of the frame's beats and a multiplexer.
+    A replay buffer holds the frames and plays them once for each vector, of which one part is
+    taken. Two pages, so that a burst of whole frames does not stall the unit that computes them.
+    Latency: a frame; one beat a cycle; a memory of ``2 * vectors`` frames.
     """
 
-    def __init__(self, fmt: Format, *, elements: int, lanes: int, ways: int):
-        self.length, self.ways = beats(elements, lanes), ways
-        signature = tensor_stream(fmt, lanes)
-        super().__init__({"i": In(signature), "o": Out(signature).array(ways)})
-
-    def cost(self) -> Resources:
-        """The counters; the payload is shared."""
-        bits = self.length.bit_length()
-        return Resources(luts=2 * bits + 2 * self.ways, ffs=bits + self.ways.bit_length())
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.turns = turns = _Turns(self.length, self.ways)
-        m.d.comb += turns.step.eq(self.i.valid & self.i.ready)
-        m.d.comb += [o.payload.eq(self.i.payload) for o in self.o]
-        with m.Switch(turns.turn):
-            for way, o in enumerate(self.o):
-                with m.Case(way):
-                    m.d.comb += [o.valid.eq(self.i.valid), self.i.ready.eq(o.ready)]
-        return m
-
-
-class Gather(wiring.Component):
-    """Frames that come on ``i[0..ways - 1]`` at the same time leave on ``o`` one after another.
-
-    Each stream waits in a FIFO of one frame: the others for their turn, and the first one while a
-    burst of whole frames keeps the next layer busy. Latency 2 cycles, one beat a cycle.
-    """
-
-    def __init__(self, fmt: Format, *, elements: int, lanes: int, ways: int):
-        self.length, self.ways = beats(elements, lanes), ways
+    def __init__(
+        self, fmt: Format, *, elements: int, lanes: int, vectors: int, technology: Technology
+    ):
+        self.lanes, self.vectors, self.length = lanes, vectors, beats(elements, lanes)
+        self.replay = Replay(
+            fmt,
+            length=self.length,
+            repeats=vectors,
+            lanes=vectors * lanes,
+            pages=2,
+            technology=technology,
+        )
         self.width = fmt.width * lanes
-        signature = tensor_stream(fmt, lanes)
-        super().__init__({"i": In(signature).array(ways), "o": Out(signature)})
+        super().__init__(
+            {"i": In(tensor_stream(fmt, vectors * lanes)), "o": Out(tensor_stream(fmt, lanes))}
+        )
 
     def cost(self) -> Resources:
-        """Counters and a FIFO (a block RAM) for each stream."""
+        """The buffer, a multiplexer and counters."""
         bits = self.length.bit_length()
-        fifo = Resources(luts=5 * bits + 6, ffs=4 * bits + 2, brams=beats(self.width, 16))
-        return fifo * self.ways + Resources(luts=2 * bits + self.width, ffs=bits + 2)
+        return self.replay.cost() + Resources(luts=self.width + bits + 4, ffs=bits + 2)
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.turns = turns = _Turns(self.length, self.ways)
-        m.d.comb += turns.step.eq(self.o.valid & self.o.ready)
-        waiting = []
-        for way, i in enumerate(self.i):
-            fifo = SyncFIFOBuffered(width=self.width, depth=self.length + 1)
-            m.submodules[f"fifo{way}"] = fifo
-            m.d.comb += [
-                fifo.w_en.eq(i.valid),
-                fifo.w_data.eq(i.payload.as_value()),
-                i.ready.eq(fifo.w_rdy),
-            ]
-            waiting.append((fifo.r_rdy, fifo.r_data, fifo.r_en))
-        with m.Switch(turns.turn):
-            for way, (valid, payload, ready) in enumerate(waiting):
-                with m.Case(way):
-                    m.d.comb += [
-                        self.o.valid.eq(valid),
-                        self.o.payload.as_value().eq(payload),
-                        ready.eq(self.o.ready),
-                    ]
+        m.submodules.replay = replay = self.replay
+        connect(m, wiring.flipped(self.i), replay.i)
+        beat, vector = Signal(range(self.length)), Signal(range(self.vectors))
+        m.d.comb += [
+            self.o.valid.eq(replay.o.valid),
+            self.o.payload.as_value().eq(
+                replay.o.payload.as_value().word_select(vector, self.width)
+            ),
+            replay.o.ready.eq(self.o.ready),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += beat.eq(beat + 1)
+            with m.If(beat == self.length - 1):
+                m.d.sync += [beat.eq(0), vector.eq(vector + 1)]
+                with m.If(vector == self.vectors - 1):
+                    m.d.sync += vector.eq(0)
         return m

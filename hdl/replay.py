@@ -19,15 +19,16 @@ class Replay(wiring.Component):
     """Plays each frame of ``length`` beats ``repeats`` times.
 
     ======== =========================================================================
-    Ports    ``i``, ``o``: streams of ``lanes`` elements of format ``fmt``
+    Ports    ``i``: ``lanes`` elements of format ``fmt`` a beat; ``o``: ``vectors * lanes``
     pages=1  a ring of one frame: the last pass of a frame frees what it has read, so the next
              frame flows in behind it; no bubble if the source can deliver a frame within two
              passes
     pages=2  two frames in turn: one is played while the next one arrives, at any pace; a frame
              is played once it is complete
+    vectors  that many consecutive frames are held and played side by side (two pages only)
     Latency  pages=1: ``latency`` cycles from a beat in to the same beat out
     Rate     one beat a cycle out: ``length * repeats`` cycles a frame
-    Memory   ``pages * length * lanes`` elements, in block RAM (``storage="block"``), logic or,
+    Memory   ``pages * vectors * length * lanes`` elements, in block RAM (``storage="block"``), logic or,
              with two pages, single-port RAM (``storage="spram"``)
     ======== =========================================================================
 
@@ -42,6 +43,7 @@ class Replay(wiring.Component):
         length: int,
         repeats: int,
         lanes: int = 1,
+        vectors: int = 1,
         pages: int = 1,
         storage: str = "block",
         technology: Technology,
@@ -52,28 +54,34 @@ class Replay(wiring.Component):
             raise ValueError(f"a replay buffer has one page or two, not {pages}")
         if storage == "spram" and pages == 1:
             raise ValueError("single-port memory needs two pages: one is read, the other written")
+        if vectors > 1 and pages == 1:
+            raise ValueError("frames that are played side by side need two pages")
         self.fmt, self.length, self.repeats, self.lanes = fmt, length, repeats, lanes
+        self.vectors = vectors
         self.pages, self.storage = pages, storage
         width = fmt.width * lanes
         # Single-port pages are memories of their own; otherwise the page is an address bit.
         self._page_bits = max(1, (length - 1).bit_length())
-        split = storage == "spram"
-        depth = length if pages == 1 or split else 2 << self._page_bits
+        split = pages == 2 and storage == "spram"
         self.memories = [
             WeightMemory(
                 width=width,
-                depth=depth,
+                depth=length if pages == 1 or split else 2 << self._page_bits,
                 init=None,
                 technology=technology,
                 storage=storage,
                 writable=True,
             )
-            for _ in range(pages if split else 1)
+            for _ in range(vectors * (pages if split else 1))
         ]
         if pages == 2 and length * repeats <= self.memories[0].latency:
             raise ValueError("a frame this short needs no second page")
-        signature = tensor_stream(fmt, lanes)
-        super().__init__({"i": In(signature), "o": Out(signature)})
+        super().__init__(
+            {
+                "i": In(tensor_stream(fmt, lanes)),
+                "o": Out(tensor_stream(fmt, vectors * lanes)),
+            }
+        )
 
     @property
     def latency(self) -> int:
@@ -90,8 +98,8 @@ class Replay(wiring.Component):
         bits = self._page_bits
         repeat_bits = (self.repeats - 1).bit_length()
         control = Resources(luts=4 * bits + 2 * repeat_bits + 12, ffs=2 * bits + repeat_bits + 6)
-        if len(self.memories) == 2:
-            control += Resources(luts=self.fmt.width * self.lanes)
+        if self.storage == "spram":
+            control += Resources(luts=self.vectors * self.fmt.width * self.lanes)
         return sum((memory.cost() for memory in self.memories), control)
 
     def elaborate(self, platform):
@@ -106,6 +114,9 @@ class Replay(wiring.Component):
             last_read.eq(read_at == self.length - 1),
             last_pass.eq(repeat == self.repeats - 1),
         ]
+        # Frames that are played side by side arrive one after another.
+        vector = Signal(range(self.vectors))
+        last_vector = vector == self.vectors - 1
         write_next = Signal.like(write_at)
         m.d.comb += write_next.eq(write_at + 1)
         with m.If(last_write):
@@ -141,8 +152,11 @@ class Replay(wiring.Component):
             m.d.comb += writable.eq(~full.bit_select(write_page, 1))
             m.d.comb += readable.eq(full.bit_select(read_page, 1))
             with m.If(write & last_write):
-                m.d.sync += full.bit_select(write_page, 1).eq(1)
-                m.d.sync += write_page.eq(~write_page)
+                m.d.sync += vector.eq(vector + 1)
+                with m.If(last_vector):
+                    m.d.sync += vector.eq(0)
+                    m.d.sync += full.bit_select(write_page, 1).eq(1)
+                    m.d.sync += write_page.eq(~write_page)
             with m.If(read & last_read & last_pass):
                 m.d.sync += read_page.eq(~read_page)
             # A page is free once its last word has been taken, not when it was read: writing to
@@ -163,40 +177,30 @@ class Replay(wiring.Component):
         ]
         with m.If(advance):
             m.d.sync += stages.eq(Cat(readable, stages))
-        m.d.comb += self.o.payload.as_value().eq(
-            self._connect_memories(m, write, write_at, write_page, advance, read_at, read_page)
-        )
-        return m
-
-    def _connect_memories(self, m, write, write_at, write_page, advance, read_at, read_page):
-        """Wire the memories to the counters and return the word at the output."""
-        word = self.i.payload.as_value()
-        if len(self.memories) == 1:
-            m.submodules.memory = memory = self.memories[0]
-            read_full, write_full = read_at, write_at
-            if self.pages == 2:
+        for index, memory in enumerate(self.memories):
+            m.submodules[f"memory{index}"] = memory
+            page, part = divmod(index, self.vectors)
+            read_from, write_to, enable = read_at, write_at, advance
+            here = write & (vector == part)
+            if self.pages == 2 and self.storage == "spram":
+                here &= write_page == page
+                enable = advance & (read_page == page)  # single port: not while it is written
+            elif self.pages == 2:
                 pad = Const(0, self._page_bits - len(read_at))
-                read_full, write_full = Cat(read_at, pad, read_page), Cat(write_at, pad, write_page)
+                read_from, write_to = Cat(read_at, pad, read_page), Cat(write_at, pad, write_page)
             m.d.comb += [
-                memory.address.eq(read_full),
-                memory.enable.eq(advance),
-                memory.w_address.eq(write_full),
-                memory.w_data.eq(word),
-                memory.w_enable.eq(write),
+                memory.address.eq(read_from),
+                memory.enable.eq(enable),
+                memory.w_address.eq(write_to),
+                memory.w_data.eq(self.i.payload.as_value()),
+                memory.w_enable.eq(here),
             ]
-            return memory.data
-        for page, memory in enumerate(self.memories):
-            m.submodules[f"memory{page}"] = memory
-            m.d.comb += [
-                memory.address.eq(read_at),
-                # A page that is being written is not read: single port.
-                memory.enable.eq(advance & (read_page == page)),
-                memory.w_address.eq(write_at),
-                memory.w_data.eq(word),
-                memory.w_enable.eq(write & (write_page == page)),
-            ]
-        page = self._delayed(m, read_page, advance)
-        return Mux(page, self.memories[1].data, self.memories[0].data)
+        words = [Cat(memory.data for memory in self.memories[: self.vectors])]
+        if len(self.memories) > self.vectors:
+            words.append(Cat(memory.data for memory in self.memories[self.vectors :]))
+            words = [Mux(self._delayed(m, read_page, advance), words[1], words[0])]
+        m.d.comb += self.o.payload.as_value().eq(words[0])
+        return m
 
     def _delayed(self, m, bit, advance):
         """``bit`` as it was when the word now at the output was read."""

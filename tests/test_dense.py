@@ -102,7 +102,7 @@ def test_short_groups_queue_their_results():
 @pytest.mark.parametrize("stalls", [(0, 0), (0.4, 0.4)])
 def test_vectors_share_weights(vectors, stalls):
     spec, params = layer(10, 6)
-    folding = Folding(pe=2, simd=2, vectors=vectors)
+    folding = Folding(pe=2, simd=2, vectors=vectors, pages=2)
     check(spec, params, samples(spec, 2 * vectors), folding,
           stall_i=stalls[0], stall_o=stalls[1])
 
