@@ -25,7 +25,7 @@ from gategrad.errors import GategradError
 #: How often a build is placed before it gives up on timing, and how often at one frequency.
 ATTEMPTS, SEEDS = 8, 3
 #: The share of a frequency that must be met for another seed to be worth its time.
-NEAR = 0.93
+NEAR = 0.9
 
 # abc9 stops at Amaranth's names with a `$` unless nets are split first (Yosys issue 4349).
 _ECP5_SYNTH = {

@@ -40,6 +40,19 @@ class Sender(wiring.Component):
         # A byte goes to the UART: for one cycle, and the next is 10 bits away.
         sent = Signal()
         m.d.comb += self.byte_valid.eq(sent)
+        # Whatever a byte depends on is still for two cycles before it goes.
+        byte = Signal(8)
+        m.d.sync += self.byte.eq(byte)
+        header_ends, identity_ends, class_ends, element_ends, type_next = (
+            Signal(name=name)
+            for name in ("header_ends", "identity_ends", "class_ends", "element_ends", "type_next")
+        )
+        m.d.sync += [
+            header_ends.eq(index == 5),
+            identity_ends.eq(index == Identity.LENGTH - 1),
+            class_ends.eq(index == identity.class_bytes - 1),
+            type_next.eq(index == 2),
+        ]
         failed = Signal()
         m.d.comb += failed.eq(job.error != 0)
 
@@ -65,6 +78,7 @@ class Sender(wiring.Component):
         m.d.sync += [
             settled.eq(self.o.valid & ~step),
             larger.eq((place == 0) | difference[-1]),
+            element_ends.eq(part == identity.output_bytes - 1),
             ended.eq(place == shape.outputs - 1),
             emptied.eq((place == shape.outputs - 1) | (lane == shape.o_lanes - 1)),
         ]
@@ -116,12 +130,12 @@ class Sender(wiring.Component):
                 with m.If(step & ended):
                     m.next = "HEADER"
             with m.State("HEADER"):
-                m.d.comb += [self.byte.eq(header[index])]
+                m.d.comb += [byte.eq(header[index])]
                 # The type is the first byte of the CRC: the sync before it has left by now.
-                m.d.comb += self.crc_clear.eq(sent & (index == 2))
+                m.d.comb += self.crc_clear.eq(sent & type_next)
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
-                    with m.If(index == 5):
+                    with m.If(header_ends):
                         m.d.sync += index.eq(0)
                         m.next = "CRC"
                         with m.If(failed):
@@ -131,37 +145,37 @@ class Sender(wiring.Component):
                         with m.Elif(job.kind == Request.IDENTIFY):
                             m.next = "IDENTITY"
             with m.State("ERROR"):
-                m.d.comb += [self.byte.eq(job.error)]
+                m.d.comb += [byte.eq(job.error)]
                 with m.If(sent):
                     m.next = "CRC"
             with m.State("IDENTITY"):
-                m.d.comb += [self.byte.eq(answer[index])]
+                m.d.comb += [byte.eq(answer[index])]
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
-                    with m.If(index == Identity.LENGTH - 1):
+                    with m.If(identity_ends):
                         m.d.sync += index.eq(0)
                         m.next = "CRC"
             with m.State("OUTPUTS"):
                 m.d.comb += [
-                    self.byte.eq(wide.as_unsigned().word_select(part, 8)),
+                    byte.eq(wide.as_unsigned().word_select(part, 8)),
                 ]
                 with m.If(sent):
                     m.d.sync += part.eq(part + 1)
-                    with m.If(part == identity.output_bytes - 1):
+                    with m.If(element_ends):
                         m.d.comb += step.eq(1)
                         m.d.sync += part.eq(0)
                         with m.If(ended):
                             m.next = "CLASS"
             with m.State("CLASS"):
-                m.d.comb += self.byte.eq(Mux(index == 0, winner[:8], winner[8:]))
+                m.d.comb += byte.eq(Mux(index == 0, winner[:8], winner[8:]))
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
-                    with m.If(index == identity.class_bytes - 1):
+                    with m.If(class_ends):
                         m.d.sync += index.eq(0)
                         m.next = "CRC"
             with m.State("CRC"):
                 # The register shifts its second byte down while its first is sent.
-                m.d.comb += [self.byte.eq(self.crc[:8])]
+                m.d.comb += [byte.eq(self.crc[:8])]
                 with m.If(sent):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == 1):

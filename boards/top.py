@@ -22,8 +22,8 @@ class BoardTop(Elaboratable):
     ``core``: streams ``i`` and ``o``, ``inputs`` and ``outputs`` elements a frame and, when
     ``load_bytes`` is above 0, a byte stream ``load``. ``model_hash``: 8 bytes, or a hexadecimal
     string of which the first 16 digits count. ``frequency``: Hz, lowered to what the PLL can
-    make and the UART can divide; None is the board's default. ``baud``: bits per second; None is the board's default. ``aim``: Hz
-    that place and route strives for, if that is more.
+    make and the UART can divide; None is the board's default. ``baud``: bits per second; None is
+    the board's default. ``aim``: Hz that place and route strives for, if that is more.
     """
 
     # No warning when a build elaborates another frequency's instead.
