@@ -87,6 +87,7 @@ class Core(wiring.Component):
                 m.d.comb += [
                     layer.w_address.eq(loader.address),
                     layer.w_data.eq(loader.data),
+                    layer.w_mask.eq(loader.mask),
                     layer.w_enable.eq(loader.enable[index]),
                 ]
         return m

@@ -81,11 +81,7 @@ class Dense(wiring.Component):
             "i": In(tensor_stream(spec.x, folding.simd)),
             "o": Out(tensor_stream(spec.out, folding.lanes)),
         }
-        if self.matvec.writable:
-            ports |= {
-                name: In(self.matvec.signature.members[name].shape)
-                for name in ("w_address", "w_data", "w_enable")
-            }
+        ports |= {name: self.matvec.signature.members[name] for name in self.matvec.w_ports}
         super().__init__(ports)
 
     @property
@@ -115,9 +111,8 @@ class Dense(wiring.Component):
             connect(m, source, part.i)
             source = part.o
         connect(m, source, wiring.flipped(self.o))
-        if self.matvec.writable:
-            for name in ("w_address", "w_data", "w_enable"):
-                m.d.comb += getattr(self.matvec, name).eq(getattr(self, name))
+        for name in self.matvec.w_ports:
+            m.d.comb += getattr(self.matvec, name).eq(getattr(self, name))
         return m
 
 

@@ -1,11 +1,12 @@
 # amaranth: UnusedElaboratable=no
 """Frames that were computed side by side, one after another again."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.counter import count
 from gategrad.hdl.replay import Replay
 from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
@@ -45,7 +46,9 @@ class Serialise(wiring.Component):
         m = Module()
         m.submodules.replay = replay = self.replay
         connect(m, wiring.flipped(self.i), replay.i)
-        beat, vector = Signal(range(self.length)), Signal(range(self.vectors))
+        taken = self.o.valid & self.o.ready
+        _, last = count(m, taken, self.length, "beat")
+        vector, _ = count(m, taken & last, self.vectors, "vector")
         m.d.comb += [
             self.o.valid.eq(replay.o.valid),
             self.o.payload.as_value().eq(
@@ -53,10 +56,4 @@ class Serialise(wiring.Component):
             ),
             replay.o.ready.eq(self.o.ready),
         ]
-        with m.If(self.o.valid & self.o.ready):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(beat == self.length - 1):
-                m.d.sync += [beat.eq(0), vector.eq(vector + 1)]
-                with m.If(vector == self.vectors - 1):
-                    m.d.sync += vector.eq(0)
         return m

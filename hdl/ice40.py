@@ -116,7 +116,7 @@ class WideMultiplier(wiring.Component):
 class SinglePortRam(wiring.Component):
     """One SB_SPRAM256KA: 16,384 words of 16 bits, one port, not set by the bitstream.
 
-    A write (``enable`` and ``write``) stores ``w_data``; a read shows ``data`` one cycle later and
+    A write (``enable`` and ``write``) stores the bytes of ``w_data`` that ``mask`` names; a read shows ``data`` one cycle later and
     keeps it while ``enable`` is low. After a write ``data`` is undefined until the next read.
     """
 
@@ -127,6 +127,7 @@ class SinglePortRam(wiring.Component):
     address: In(14)
     enable: In(1)
     write: In(1)
+    mask: In(2)
     w_data: In(16)
     data: Out(16)
 
@@ -142,7 +143,7 @@ class SinglePortRam(wiring.Component):
                 i_CLOCK=ClockSignal(),
                 i_ADDRESS=self.address,
                 i_DATAIN=self.w_data,
-                i_MASKWREN=0b1111,
+                i_MASKWREN=Cat(self.mask[0].replicate(2), self.mask[1].replicate(2)),
                 i_WREN=self.write,
                 i_CHIPSELECT=self.enable,
                 i_STANDBY=0,
@@ -152,14 +153,14 @@ class SinglePortRam(wiring.Component):
             )
             return m
         m.submodules.ram = ram = memory.Memory(shape=16, depth=self.depth, init=[])
-        read, write = ram.read_port(), ram.write_port()
+        read, write = ram.read_port(), ram.write_port(granularity=8)
         m.d.comb += [
             read.addr.eq(self.address),
             read.en.eq(self.enable & ~self.write),
             self.data.eq(read.data),
             write.addr.eq(self.address),
             write.data.eq(self.w_data),
-            write.en.eq(self.enable & self.write),
+            write.en.eq(self.mask & (self.enable & self.write).replicate(2)),
         ]
         return m
 

@@ -1,6 +1,6 @@
-"""Weight loader: a stream of bytes becomes words of the memories that a bitstream cannot fill."""
+"""Weight loader: a stream of bytes fills the memories that a bitstream cannot."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Mux, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,22 +11,23 @@ from gategrad.hdl.technology import Resources
 class Loader(wiring.Component):
     """Writes a stream of bytes to memories, one after another, from address 0 on, then again.
 
-    A word of ``width`` bits takes ceil(width / 8) bytes, the lowest first. ``memories``: (width,
-    depth) of each. One byte a cycle, never stalls; a word is written a cycle after its last byte.
+    A row of ``width`` bits takes ceil(width / 8) bytes, the lowest first. ``memories``: (width,
+    depth) of each. One byte a cycle, never stalls; each byte is written as it comes.
 
-    Ports: ``i`` (stream of bytes), ``address`` and ``data`` for all memories, ``enable`` with a bit
-    for each.
+    Ports: ``i`` (stream of bytes); ``address``, ``data`` (the byte, in every place of a row) and
+    ``mask`` (the place that is meant) for all memories; ``enable`` with a bit for each memory.
     """
 
     def __init__(self, memories: list[tuple[int, int]]):
         self.memories = memories
-        self.width = max(width for width, _ in memories)
+        self.sizes = [beats(width, 8) for width, _ in memories]  # bytes of a row
         self.depth = max(depth for _, depth in memories)
         super().__init__(
             {
                 "i": In(stream.Signature(data.ArrayLayout(unsigned(8), 1))),
                 "address": Out(range(self.depth)),
-                "data": Out(beats(self.width, 8) * 8),
+                "data": Out(max(self.sizes) * 8),
+                "mask": Out(max(self.sizes)),
                 "enable": Out(len(memories)),
             }
         )
@@ -34,34 +35,32 @@ class Loader(wiring.Component):
     @property
     def bytes(self) -> int:
         """Bytes that fill all memories once."""
-        return sum(beats(width, 8) * depth for width, depth in self.memories)
+        return sum(size * depth for size, (_, depth) in zip(self.sizes, self.memories, strict=True))
 
     def cost(self) -> Resources:
-        """A word register and counters."""
-        bits = self.depth.bit_length()
-        return Resources(luts=len(self.data) // 2 + 3 * bits + 8, ffs=len(self.data) + bits + 6)
+        """Counters and the mask."""
+        bits, size = self.depth.bit_length(), max(self.sizes)
+        return Resources(luts=2 * bits + size + 8, ffs=bits + 6)
 
     def elaborate(self, platform):
         m = Module()
-        sizes = [beats(width, 8) for width, _ in self.memories]
         which = Signal(range(len(self.memories)))
-        byte, word = Signal(range(max(sizes))), Signal(self.data.shape())
-        address, write = Signal(range(self.depth)), Signal()
-        size, depth = Signal(range(max(sizes))), Signal(range(self.depth))  # each less one
-        for index, (_, rows) in enumerate(self.memories):
+        byte, address = Signal(range(max(self.sizes))), Signal(range(self.depth))
+        last_byte, last_row = Signal(), Signal()
+        for index, (size, (_, depth)) in enumerate(zip(self.sizes, self.memories, strict=True)):
             with m.If(which == index):
-                m.d.comb += [size.eq(sizes[index] - 1), depth.eq(rows - 1)]
-                m.d.comb += self.enable[index].eq(write)
-        m.d.comb += [self.i.ready.eq(1), self.address.eq(address), self.data.eq(word)]
-        m.d.sync += write.eq(0)
+                m.d.comb += [last_byte.eq(byte == size - 1), last_row.eq(address == depth - 1)]
+                m.d.comb += self.enable[index].eq(self.i.valid)
+        m.d.comb += [
+            self.i.ready.eq(1),
+            self.address.eq(address),
+            self.data.eq(self.i.payload[0].replicate(max(self.sizes))),
+            self.mask.eq(1 << byte),
+        ]
         with m.If(self.i.valid):
-            m.d.sync += word.word_select(byte, 8).eq(self.i.payload[0])
-            m.d.sync += byte.eq(Mux(byte == size, 0, byte + 1))
-            m.d.sync += write.eq(byte == size)
-        # The counters move after the write, at the earliest with the next word's first byte.
-        with m.If(write):
-            m.d.sync += address.eq(address + 1)
-            with m.If(address == depth):
-                m.d.sync += address.eq(0)
-                m.d.sync += which.eq(Mux(which == len(self.memories) - 1, 0, which + 1))
+            m.d.sync += byte.eq(Mux(last_byte, 0, byte + 1))
+            with m.If(last_byte):
+                m.d.sync += address.eq(Mux(last_row, 0, address + 1))
+                with m.If(last_row):
+                    m.d.sync += which.eq(Mux(which == len(self.memories) - 1, 0, which + 1))
         return m

@@ -10,6 +10,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.counter import count
 from gategrad.hdl.mac import MacArray
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.streams import beats, tensor_stream
@@ -77,18 +78,20 @@ def pack_words(values, width: int) -> list[int]:
 class MatVec(wiring.Component):
     """``o[u] = sum_j weight[u, j] * x[j]`` for ``units`` outputs, ``pe`` by ``simd`` at a time::
 
-        i ──> x delay ───> MacArray ──> + ──> capture ──> o
-              weights ──────^           └ acc
+        i ─────────> MacArray ──> + ──> capture ──> o
+        weights ──────^           └ acc
 
     The input beats of a frame come once for every group of ``pe`` units (a :class:`Replay` sees to
-    that if there is more than one). The pipeline from the weights to the accumulators never
+    that if there is more than one). Weights are read ahead: those of the next beat stand at the
+    memory's output, so that the inputs need no delay. From there to the accumulators nothing ever
     stalls: the last beat of a group waits at the input until a place for its results is free, and
     everything behind it flows.
 
     ========== ===========================================================================
     Ports      ``i``: ``vectors * simd`` elements of ``x`` a beat (vector-major);
                ``o``: ``vectors * lanes`` accumulators a beat (vector-major);
-               ``w_address``, ``w_data``, ``w_enable`` if ``weight`` is None or in SPRAM
+               ``w_address``, ``w_data``, ``w_enable`` (and ``w_mask`` in SPRAM) if ``weight`` is
+               None or in SPRAM; writing starts a new frame and waits for none
     Latency    ``latency`` cycles from the last beat of a group to its first results
     Rate       one beat a cycle: ``cycles`` = ceil(units/pe) * ceil(inputs/simd) a frame
     Memory     ``cycles`` words of ``pe * simd`` weights
@@ -137,12 +140,8 @@ class MatVec(wiring.Component):
             "i": In(tensor_stream(x, folding.vectors * folding.simd)),
             "o": Out(tensor_stream(acc, folding.vectors * folding.lanes)),
         }
-        if self.writable:
-            ports |= {
-                "w_address": In(range(self.cycles)),
-                "w_data": In(self.memory.width),
-                "w_enable": In(1),
-            }
+        self.w_ports = [n for n in self.memory.signature.members if n.startswith("w_")]
+        ports |= {name: self.memory.signature.members[name] for name in self.w_ports}
         super().__init__(ports)
 
     def words(self, weight) -> list[int]:
@@ -157,12 +156,12 @@ class MatVec(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the acceptance of a group's last beat to its first beat at ``o``."""
-        return self.memory.latency + self.mac.latency + 1 + (self.slots > 1)
+        return self.mac.latency + 1 + (self.slots > 1)
 
     @property
     def slots(self) -> int:
         """Groups that may be in flight, so that full rate is kept when groups are short."""
-        pipeline = self.memory.latency + self.mac.latency + 1
+        pipeline = self.mac.latency + 1
         drain = self.folding.pe // self.folding.lanes
         return 1 if pipeline + drain <= self.length else 1 + beats(pipeline + 2, self.length)
 
@@ -176,12 +175,11 @@ class MatVec(wiring.Component):
         f = self.folding
         accumulators = f.pe * f.vectors * self.acc.width
         capture = accumulators * (1 if self.slots == 1 else 1 + self.slots)
-        delay = self.memory.latency * f.vectors * f.simd * self.x.width
         address = max(1, (self.cycles - 1).bit_length())
         count = max(1, (self.length - 1).bit_length())
         own = Resources(
             luts=accumulators * (self.length > 1) + capture + 2 * address + 2 * count + 12,
-            ffs=accumulators * (self.length > 1) + capture + delay + address + count + 12,
+            ffs=accumulators * (self.length > 1) + capture + address + count + 12,
         )
         return own + self.mac.cost() + self.memory.cost()
 
@@ -191,43 +189,20 @@ class MatVec(wiring.Component):
         m.submodules.memory = memory = self.memory
         folding, acc = self.folding, self.acc
 
-        # Sequencer: which beat of which group is next.
-        address, beat = Signal(range(self.cycles)), Signal(range(self.length))
-        last, issue, free = Signal(), Signal(), Signal()
+        # Sequencer: a beat goes when its weights are there and, if it completes a group, when
+        # there is a place for the results.
+        issue, free = Signal(), Signal()
+        _, last = count(m, issue, self.length, "beat")
+        primed = self._read_ahead(m, issue)
         m.d.comb += [
-            last.eq(beat == self.length - 1),
-            self.i.ready.eq(free | ~last),
+            self.i.ready.eq(primed & (free | ~last)),
             issue.eq(self.i.valid & self.i.ready),
-        ]
-        with m.If(issue):
-            m.d.sync += beat.eq(beat + 1)
-            m.d.sync += address.eq(address + 1)
-            with m.If(last):
-                m.d.sync += beat.eq(0)
-            with m.If(address == self.cycles - 1):
-                m.d.sync += address.eq(0)
-
-        # Operands: the vector waits for its weights.
-        x = self.i.payload.as_value()
-        for stage in range(memory.latency):
-            delayed = Signal(len(x), name=f"x{stage}", reset_less=True)
-            m.d.sync += delayed.eq(x)
-            x = delayed
-        m.d.comb += [
-            memory.address.eq(address),
-            memory.enable.eq(1),
-            mac.x.as_value().eq(x),
+            mac.x.as_value().eq(self.i.payload.as_value()),
             mac.w.as_value().eq(memory.data),
         ]
-        if self.writable:
-            m.d.comb += [
-                memory.w_address.eq(self.w_address),
-                memory.w_data.eq(self.w_data),
-                memory.w_enable.eq(self.w_enable),
-            ]
 
         # Accumulators: the markers travel with the operands.
-        depth = memory.latency + mac.latency
+        depth = mac.latency
         valids, lasts = Signal(depth), Signal(depth)
         m.d.sync += [valids.eq(Cat(issue, valids)), lasts.eq(Cat(issue & last, lasts))]
         valid, done = valids[-1], lasts[-1]
@@ -247,6 +222,24 @@ class MatVec(wiring.Component):
             sums.append(total)
         self._drain(m, sums, done, issue & last, free)
         return m
+
+    def _read_ahead(self, m, issue):
+        """Keep the next beat's weights at the memory's output; returns "they are there"."""
+        memory, latency = self.memory, self.memory.latency
+        step = Signal()
+        address, _ = count(m, step, self.cycles, "address")
+        stages = Signal(range(latency + 1))  # words that the memory has been asked for
+        primed = Signal()
+        m.d.comb += [step.eq(issue | ~primed), memory.address.eq(address), memory.enable.eq(step)]
+        with m.If(~primed):
+            m.d.sync += stages.eq(stages + 1)
+            m.d.sync += primed.eq(stages == latency - 1)
+        if self.writable:
+            m.d.comb += [getattr(memory, name).eq(getattr(self, name)) for name in self.w_ports]
+            # What was read ahead is stale now.
+            with m.If(self.w_enable):
+                m.d.sync += [address.eq(0), stages.eq(0), primed.eq(0)]
+        return primed
 
     def _drain(self, m, sums, done, reserve, free):
         """Capture the sums when ``done`` and send them, ``lanes`` of every vector a beat.

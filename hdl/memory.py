@@ -31,7 +31,8 @@ class WeightMemory(wiring.Component):
     - ``spram``: SB_SPRAM256KA (ICE40UP only), latency 1. Always writable and without ``init``.
 
     ``init`` holds the first rows (integers of ``width`` bits, None for none); the rest is zero.
-    ``writable`` adds the ports ``w_address``, ``w_data`` and ``w_enable``. A row that is read in
+    ``writable`` adds the ports ``w_address``, ``w_data`` and ``w_enable``; SPRAM has ``w_mask`` as
+    well, a bit for each byte of the row, all ones if it is left alone. A row that is read in
     the cycle in which it is written is undefined. ``spram`` has one port: a write takes it, and
     ``data`` is undefined from then until the next read arrives.
 
@@ -71,6 +72,9 @@ class WeightMemory(wiring.Component):
         ports = {"address": In(range(depth)), "enable": In(1), "data": Out(width)}
         if self.writable:
             ports |= {"w_address": In(range(depth)), "w_data": In(width), "w_enable": In(1)}
+        if storage == "spram":
+            count = _ceil(width, 8)
+            ports["w_mask"] = In(count, init=(1 << count) - 1)
         super().__init__(ports)
 
     @property
@@ -204,6 +208,8 @@ class WeightMemory(wiring.Component):
                 w_data = self.w_data[low : low + bits] if self.writable else None
                 name = f"block_{b}_{low // bits}"
                 m.submodules[name] = tile(m, contents, row_bits, out, written, w_data)
+                if self.storage == "spram":
+                    m.d.comb += m.submodules[name].mask.eq(self.w_mask[low // 8 :][:2])
             banks.append(Cat(*columns)[: self.width])
         for bit in bank:
             pairs = [banks[i : i + 2] for i in range(0, len(banks), 2)]

@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.counter import count
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import Resources, Technology
@@ -104,38 +105,20 @@ class Replay(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        write_at, read_at = Signal(range(self.length)), Signal(range(self.length))
-        repeat = Signal(range(max(2, self.repeats)))
         write, read = Signal(), Signal()  # a beat is written, a beat is read, in this cycle
         writable, readable, advance = Signal(), Signal(), Signal()
-        last_write, last_read, last_pass = Signal(), Signal(), Signal()
-        m.d.comb += [
-            last_write.eq(write_at == self.length - 1),
-            last_read.eq(read_at == self.length - 1),
-            last_pass.eq(repeat == self.repeats - 1),
-        ]
+        write_at, last_write = count(m, write, self.length, "write_at")
+        read_at, last_read = count(m, read, self.length, "read_at")
+        _, last_pass = count(m, read & last_read, self.repeats, "pass")
         # Frames that are played side by side arrive one after another.
-        vector = Signal(range(self.vectors))
-        last_vector = vector == self.vectors - 1
-        write_next = Signal.like(write_at)
-        m.d.comb += write_next.eq(write_at + 1)
-        with m.If(last_write):
-            m.d.comb += write_next.eq(0)
-        with m.If(write):
-            m.d.sync += write_at.eq(write_next)
-        with m.If(read):
-            m.d.sync += read_at.eq(read_at + 1)
-            with m.If(last_read):
-                m.d.sync += read_at.eq(0)
-                m.d.sync += repeat.eq(repeat + 1)
-                with m.If(last_pass):
-                    m.d.sync += repeat.eq(0)
+        vector, last_vector = count(m, write & last_write, self.vectors, "vector")
 
         if self.pages == 1:
             # In every pass but the last, `full` means that the frame is complete and nothing may
             # be overwritten. In the last pass, reading a beat frees its place for the next frame,
             # and `full` tells a full ring from an empty one.
-            full = Signal()
+            full, write_next = Signal(), Signal.like(write_at)
+            m.d.comb += write_next.eq(Mux(last_write, 0, write_at + 1))
             m.d.comb += writable.eq(~full)
             m.d.comb += readable.eq(full | (read_at != write_at))
             with m.If(read & last_pass):
@@ -151,12 +134,9 @@ class Replay(wiring.Component):
             write_page, read_page = Signal(), Signal()
             m.d.comb += writable.eq(~full.bit_select(write_page, 1))
             m.d.comb += readable.eq(full.bit_select(read_page, 1))
-            with m.If(write & last_write):
-                m.d.sync += vector.eq(vector + 1)
-                with m.If(last_vector):
-                    m.d.sync += vector.eq(0)
-                    m.d.sync += full.bit_select(write_page, 1).eq(1)
-                    m.d.sync += write_page.eq(~write_page)
+            with m.If(write & last_write & last_vector):
+                m.d.sync += full.bit_select(write_page, 1).eq(1)
+                m.d.sync += write_page.eq(~write_page)
             with m.If(read & last_read & last_pass):
                 m.d.sync += read_page.eq(~read_page)
             # A page is free once its last word has been taken, not when it was read: writing to
