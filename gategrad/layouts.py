@@ -86,11 +86,12 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
     """The foldings that differ in memories and, where weights are scarce, in vectors."""
     technology = context.technology
     weight_bits = spec.macs * spec.weight.width
+    # Weights in block RAM arrive with the bitstream; those in single-port RAM have to be sent.
     weights = ["block"]
-    if weight_bits <= SMALL:
+    if technology.spram and weight_bits > context.bram_bits:
+        weights = ["spram"]
+    elif weight_bits <= SMALL:
         weights.append("logic")
-    if technology.spram:
-        weights.append("spram")
     groups = beats(spec.units, pe)
     for memory in weights:
         # A single-port RAM gives 16 bits a cycle: two samples then share what is read.

@@ -77,6 +77,7 @@ class Context:
     first: bool  # fed by the network's input, which can deliver at any rate
     dsp: bool  # the node may use hardware multipliers
     most: int  # multiplications a cycle that are worth considering
+    bram_bits: int  # of all the device's block RAM
     lanes: int = 1  # elements a beat that the node before it sends
 
 
@@ -263,6 +264,7 @@ def _contexts(model: Model, technology: Technology, budget: Resources, most_lane
             first=index == 0,
             dsp=dsp,
             most=min(most, most_lanes or most),
+            bram_bits=budget.brams * technology.bram_bits,
         )
 
 
@@ -270,28 +272,46 @@ def _vector(resources: Resources) -> np.ndarray:
     return np.array(dataclasses.astuple(resources), dtype=float)
 
 
-def _choose(groups, cycles: float, room: np.ndarray):
-    """The cheapest layouts that reach ``cycles``, and whether they fit ``room`` together.
+def _choose(groups: list[list[_Option]], cycles: float, room: np.ndarray):
+    """The cheapest options that reach ``cycles``, and whether they fit ``room`` together.
 
     Prices make one number of five resources. They start in proportion to scarcity; what is
-    overdrawn becomes dearer until the choice fits or stops changing anything.
+    overdrawn becomes dearer until the choice fits. Then each node in turn goes back to what is
+    cheapest at the first prices in the room that the others leave.
     """
     fast = [[o for o in options if o.cycles <= cycles] for options in groups]
     if not all(fast):
         return None, False
     costs = [np.array([_vector(o.resources) for o in options]) for options in fast]
-    price = 1 / np.maximum(room, 1)
-    best, least = None, np.inf
+    scarcity = 1 / np.maximum(room, 1)
+    price, best, least = scarcity, None, np.inf
     for _ in range(60):
         picks = [int(np.argmin(cost @ price)) for cost in costs]
-        used = sum(cost[pick] for cost, pick in zip(costs, picks, strict=True))
-        over = np.maximum(used - room, 0) / np.maximum(room, 1)
+        over = np.maximum(_used(costs, picks) - room, 0) * scarcity
         if over.sum() < least:
-            least, best = over.sum(), [o[p] for o, p in zip(fast, picks, strict=True)]
+            least, best = over.sum(), picks
         if not over.any():
-            return best, True
+            break
         price = price * np.where(over > 0, 1.5, 1.0)
-    return best, False
+    if least == 0:
+        order = range(len(costs))
+        thrifty = [_reconsidered(costs, best, room, o) for o in (order, reversed(order))]
+        best = min(thrifty, key=lambda picks: _used(costs, picks) @ scarcity)
+    return [options[pick] for options, pick in zip(fast, best, strict=True)], least == 0
+
+
+def _reconsidered(costs, picks: list[int], room: np.ndarray, order) -> list[int]:
+    """``picks`` with each node's, in ``order``, the cheapest that fits beside the others."""
+    picks, scarcity = list(picks), 1 / np.maximum(room, 1)
+    for index in order:
+        left = room - _used(costs, picks) + costs[index][picks[index]]
+        fits = np.all(costs[index] <= left, axis=1)
+        picks[index] = int(np.argmin(np.where(fits, costs[index] @ scarcity, np.inf)))
+    return picks
+
+
+def _used(costs: list[np.ndarray], picks: list[int]) -> np.ndarray:
+    return sum(cost[pick] for cost, pick in zip(costs, picks, strict=True))
 
 
 def _refuse(plan: Plan, how: str, help: str) -> None:

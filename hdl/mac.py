@@ -16,7 +16,6 @@ from gategrad.hdl.technology import Resources, Technology
 
 __all__ = ["MacArray"]
 
-ROWS = 4  # weight bits that one cycle of the logic form takes
 
 
 def _shape(low: int, high: int) -> Shape:
@@ -153,7 +152,7 @@ class MacArray(wiring.Component):
     def _parts(self) -> list[tuple[int, int]]:
         """The parts of a weight that are multiplied on their own: first bit, number of bits."""
         width = self.weight_format.width
-        count = _ceil(width, ROWS) if self._form == "logic" else 1
+        count = _ceil(width, self.technology.rows) if self._form == "logic" else 1
         starts = [width * i // count for i in range(count + 1)]
         return [(a, b - a) for a, b in itertools.pairwise(starts)]
 

@@ -2,6 +2,7 @@
 """``WeightMemory``: rows of bits in block RAM, in logic or in UltraPlus single-port RAM."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import memory, wiring
@@ -87,8 +88,26 @@ class WeightMemory(wiring.Component):
         """Hardware memories: SB_RAM40, DP16KD or SB_SPRAM256KA; 0 in logic."""
         if self.storage == "logic" or self.technology.family == "portable":
             return 0
+        return sum(self._needed(contents) for _, _, contents in self._tiles)
+
+    def _needed(self, contents: list[int]) -> bool:
+        """Whether these rows take a block: bits that are the same in every row do not."""
+        return self.writable or len(set(contents)) > 1
+
+    @cached_property
+    def _tiles(self) -> list[tuple[int, int, list[int]]]:
+        """Bank, lowest bit and contents of every hardware memory that the width and depth take.
+
+        Those that hold the same bits in every row are not built: the weights of a unit that
+        training has left unused, say.
+        """
         rows, bits = self._tile
-        return _ceil(self.depth, rows) * _ceil(self.width, bits)
+        mask = (1 << bits) - 1
+        return [
+            (bank, low, [row >> low & mask for row in self.init[bank * rows : (bank + 1) * rows]])
+            for bank in range(_ceil(self.depth, rows))
+            for low in range(0, self.width, bits)
+        ]
 
     @property
     def _tile(self) -> tuple[int, int]:
@@ -110,7 +129,8 @@ class WeightMemory(wiring.Component):
     @property
     def banks(self) -> int:
         """Blocks that share a bit of the row, chosen by the upper address bits."""
-        return _ceil(self.depth, self._tile[0]) if self.blocks else 1
+        in_logic = self.storage == "logic" or self.technology.family == "portable"
+        return 1 if in_logic else _ceil(self.depth, self._tile[0])
 
     def cost(self) -> Resources:
         """Blocks, multiplexers between banks, and logic (read-only: as random contents need)."""
@@ -149,8 +169,9 @@ class WeightMemory(wiring.Component):
             self._tiled(m, self._spram_tile)
         elif instances and self.technology.family == "ecp5":
             self._tiled(m, self._dp16kd_tile)
-        elif instances and self.technology.family == "ice40" and self.writable:
-            # Inferred, a read while writing would have to yield the old row, in extra logic.
+        elif instances and self.technology.family == "ice40":
+            # Inferred, a read while writing would have to yield the old row, in extra logic, and
+            # the number of blocks would be Yosys's choice.
             self._tiled(m, self._ram40_tile)
         else:
             self._array(m)
@@ -197,20 +218,19 @@ class WeightMemory(wiring.Component):
             with m.If(self.enable):
                 m.d.sync += delayed.eq(bank)
             bank = delayed
-        banks = []
-        for b in range(self.banks):
+        columns: list[list[Signal]] = [[] for _ in range(self.banks)]
+        for b, low, contents in self._tiles:
+            columns[b].append(out := Signal(bits, name=f"data_{b}_{low // bits}"))
+            if not self._needed(contents):
+                m.d.comb += out.eq(contents[0])
+                continue
             written = self.w_enable & (self.w_address[row_bits:] == b) if self.writable else None
-            columns = []
-            for low in range(0, self.width, bits):
-                columns.append(out := Signal(bits, name=f"data_{b}_{low // bits}"))
-                mask = (1 << bits) - 1
-                contents = [row >> low & mask for row in self.init[b * rows : (b + 1) * rows]]
-                w_data = self.w_data[low : low + bits] if self.writable else None
-                name = f"block_{b}_{low // bits}"
-                m.submodules[name] = tile(m, contents, row_bits, out, written, w_data)
-                if self.storage == "spram":
-                    m.d.comb += m.submodules[name].mask.eq(self.w_mask[low // 8 :][:2])
-            banks.append(Cat(*columns)[: self.width])
+            w_data = self.w_data[low : low + bits] if self.writable else None
+            block = tile(m, contents, row_bits, out, written, w_data)
+            m.submodules[f"block_{b}_{low // bits}"] = block
+            if self.storage == "spram":
+                m.d.comb += block.mask.eq(self.w_mask[low // 8 :][:2])
+        banks = [Cat(*column)[: self.width] for column in columns]
         for bit in bank:
             pairs = [banks[i : i + 2] for i in range(0, len(banks), 2)]
             banks = [Mux(bit, pair[1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -234,9 +254,9 @@ class WeightMemory(wiring.Component):
             address=self.address[:row_bits],
             data=out,
             enable=self.enable,
-            w_address=self.w_address[:row_bits],
-            w_data=w_data,
-            write=written,
+            w_address=self.w_address[:row_bits] if self.writable else Const(0, 1),
+            w_data=w_data if self.writable else Const(0, 1),
+            write=written if self.writable else Const(0),
         )
 
     def _dp16kd_tile(self, m: Module, contents, row_bits, out, written, w_data):

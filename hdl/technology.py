@@ -36,7 +36,8 @@ class Resources:
 class Technology:
     """A family of devices: which primitives its components may use.
 
-    ``multiplier`` and ``spram`` name hardware that not every device has. With ``instances`` the
+    ``multiplier`` and ``spram`` name hardware that not every device has. ``rows``: weight bits that
+    a multiplier made of logic takes in one cycle; ``bram_bits``: bits of a block RAM. With ``instances`` the
     components contain the vendor's primitives; without, plain logic of the very same function and
     latency stands in for them, so that Amaranth's simulator can run any configuration.
     """
@@ -45,6 +46,8 @@ class Technology:
     family: str  # "portable", "ice40" or "ecp5"
     multiplier: str | None = None  # "inferred", "SB_MAC16" or "MULT18X18D"
     spram: bool = False
+    rows: int = 4
+    bram_bits: int = 4096
     instances: bool = True
 
     def simulated(self) -> Self:
@@ -57,8 +60,9 @@ PORTABLE = Technology("portable", "portable", multiplier="inferred", instances=F
 #: iCE40 HX and LP: no multipliers, SB_RAM40.
 ICE40 = Technology("ice40", "ice40")
 #: iCE40 UltraPlus: SB_MAC16, SB_RAM40 and SB_SPRAM256KA.
-ICE40UP = Technology("ice40up", "ice40", multiplier="SB_MAC16", spram=True)
+#: Its logic is half as fast as that of HX and LP.
+ICE40UP = Technology("ice40up", "ice40", multiplier="SB_MAC16", spram=True, rows=2)
 #: ECP5: MULT18X18D and DP16KD.
-ECP5 = Technology("ecp5", "ecp5", multiplier="MULT18X18D")
+ECP5 = Technology("ecp5", "ecp5", multiplier="MULT18X18D", rows=2, bram_bits=18432)
 
 TECHNOLOGIES = {t.name: t for t in (PORTABLE, ICE40, ICE40UP, ECP5)}

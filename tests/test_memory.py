@@ -39,6 +39,13 @@ def memory_run(dut: WeightMemory, cycles: int = 200) -> tuple[list[dict], list[i
             target, word = source.choice(spots), source.getrandbits(dut.width)
             write = source.random() < 0.4 and (target != address or dut.storage == "spram")
             cycle |= {"w_address": target, "w_data": word, "w_enable": int(write)}
+            if dut.storage == "spram":
+                # Whole rows at first, so that there is something for a byte to be written into.
+                every = (1 << -(-dut.width // 8)) - 1
+                mask = source.randint(0, every) if target in rows else every
+                cycle["w_mask"] = mask
+                kept = sum(0xFF << 8 * byte for byte in range(dut.width) if not mask >> byte & 1)
+                word = (word & ~kept) | (rows.get(target, 0) & kept & ((1 << dut.width) - 1))
             if write:
                 rows[target] = word
                 if dut.storage == "spram":
@@ -109,8 +116,18 @@ def test_latency(technology, storage, latency):
     ],
 )
 def test_blocks(technology, width, depth, writable, blocks):
-    dut = WeightMemory(width, depth, None, technology, writable=writable)
+    rng = random.Random(width)
+    rows = [rng.getrandbits(width) for _ in range(depth)]
+    dut = WeightMemory(width, depth, rows, technology, writable=writable)
     assert dut.blocks == dut.cost().brams == blocks
+
+
+def test_what_is_constant_takes_no_block():
+    """Columns of a unit without weights are wires, and the memory still reads right."""
+    rows = [n & 0xFF for n in range(300)]
+    dut = WeightMemory(32, 300, rows, ICE40)
+    assert WeightMemory(32, 300, [row << 24 | row for row in rows], ICE40).blocks == 2 * dut.blocks
+    assert WeightMemory(32, 300, rows, ICE40, writable=True).blocks > dut.blocks
 
 
 def test_resources_add_up():
