@@ -115,7 +115,8 @@ def _buffers(spec: DenseSpec, simd: int, groups: int, vectors: int, context: Con
         return [("block", 1)]
     # The network's input comes as fast as it is taken, so it can refill a ring in its last pass;
     # a layer's output comes evenly, so a second page takes it meanwhile.
-    pages = 1 if context.first and vectors == 1 else 2
+    ring = context.first and vectors == 1 and beats(spec.inputs, simd) >= 4
+    pages = 1 if ring else 2
     if groups == 1 and vectors == 1:
         return [("block", 1)]  # nothing is replayed
     buffers = [("block", pages)]

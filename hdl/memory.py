@@ -26,7 +26,7 @@ class WeightMemory(wiring.Component):
 
     Only cycles with ``enable`` count: while it is low every stage holds. ``storage``:
 
-    - ``block``: block RAM. iCE40: SB_RAM40, latency 1. ECP5: DP16KD with output register, latency
+    - ``block``: block RAM. iCE40: SB_RAM40, latency 1, or 2 with several banks. ECP5: DP16KD with output register, latency
       2. Elsewhere an array with output register, latency 2.
     - ``logic``: LUTs (writable: LUT RAM, on iCE40 flip-flops) and an output register, latency 1.
     - ``spram``: SB_SPRAM256KA (ICE40UP only), latency 1. Always writable and without ``init``.
@@ -81,7 +81,10 @@ class WeightMemory(wiring.Component):
     @property
     def latency(self) -> int:
         """Enabled cycles from address to data."""
-        return 2 if self.storage == "block" and self.technology.family != "ice40" else 1
+        if self.storage != "block":
+            return 1
+        # An iCE40 block has no output register; behind a multiplexer of banks it costs nothing.
+        return 2 if self.technology.family != "ice40" or self.banks > 1 else 1
 
     @property
     def blocks(self) -> int:
@@ -213,7 +216,8 @@ class WeightMemory(wiring.Component):
         rows, bits = self._tile
         row_bits = (rows - 1).bit_length()
         bank = self.address[row_bits:]
-        for _ in range(self.latency):
+        registered = self.storage == "block" and self.technology.family == "ice40" and self.banks > 1
+        for _ in range(self.latency - registered):
             delayed = Signal(len(bank), name="bank", reset_less=True)
             with m.If(self.enable):
                 m.d.sync += delayed.eq(bank)
@@ -234,6 +238,11 @@ class WeightMemory(wiring.Component):
         for bit in bank:
             pairs = [banks[i : i + 2] for i in range(0, len(banks), 2)]
             banks = [Mux(bit, pair[1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
+        if registered:
+            output = Signal(self.width, reset_less=True)
+            with m.If(self.enable):
+                m.d.sync += output.eq(banks[0])
+            banks = [output]
         m.d.comb += self.data.eq(banks[0])
 
     def _spram_tile(self, m: Module, contents, row_bits, out, written, w_data):

@@ -23,7 +23,7 @@ class Replay(wiring.Component):
     Ports    ``i``: ``lanes`` elements of format ``fmt`` a beat; ``o``: ``vectors * lanes``
     pages=1  a ring of one frame: the last pass of a frame frees what it has read, so the next
              frame flows in behind it; no bubble if the source can deliver a frame within two
-             passes
+             passes and a frame has four beats or more
     pages=2  two frames in turn: one is played while the next one arrives, at any pace; a frame
              is played once it is complete
     vectors  that many consecutive frames are held and played side by side (two pages only)
@@ -87,7 +87,7 @@ class Replay(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from an accepted beat to the same beat at the output, first pass, one page."""
-        return 1 + self.memories[0].latency
+        return 2 + self.memories[0].latency
 
     @property
     def cycles(self) -> int:
@@ -108,7 +108,14 @@ class Replay(wiring.Component):
         write, read = Signal(), Signal()  # a beat is written, a beat is read, in this cycle
         writable, readable, advance = Signal(), Signal(), Signal()
         write_at, last_write = count(m, write, self.length, "write_at")
-        read_at, last_read = count(m, read, self.length, "read_at")
+        if self.pages == 1:
+            # One ahead of the reads as well, to compare with.
+            after, after_last = count(m, read, self.length, "read_after", start=1)
+            read_at, last_read = Signal.like(after, init=0), Signal(init=self.length == 1)
+            with m.If(read):
+                m.d.sync += [read_at.eq(after), last_read.eq(after_last)]
+        else:
+            read_at, last_read = count(m, read, self.length, "read_at")
         _, last_pass = count(m, read & last_read, self.repeats, "pass")
         # Frames that are played side by side arrive one after another.
         vector, last_vector = count(m, write & last_write, self.vectors, "vector")
@@ -120,7 +127,11 @@ class Replay(wiring.Component):
             full, write_next = Signal(), Signal.like(write_at)
             m.d.comb += write_next.eq(Mux(last_write, 0, write_at + 1))
             m.d.comb += writable.eq(~full)
-            m.d.comb += readable.eq(full | (read_at != write_at))
+            # Compared a cycle ahead, both ways, so that reading starts from a register.
+            m.d.sync += readable.eq(
+                (full & ~(read & last_pass))
+                | Mux(read, after != write_at, read_at != write_at)
+            )
             with m.If(read & last_pass):
                 m.d.sync += full.eq(0)
             with m.Elif(write):

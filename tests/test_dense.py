@@ -79,7 +79,8 @@ def test_steady_rate_is_as_planned(pe, simd, lanes):
     """Frames back to back: ``cycles`` apart, not one more."""
     spec, params = layer(56, 10)
     record = {}
-    dut = check(spec, params, samples(spec, 5), Folding(pe=pe, simd=simd, lanes=lanes),
+    folding = Folding(pe=pe, simd=simd, lanes=lanes, pages=2)
+    dut = check(spec, params, samples(spec, 5), folding,
                 stall_i=0, stall_o=0, record=record)
     assert dut.matvec.sustainable
     count = beats(spec.units, lanes)
@@ -91,7 +92,7 @@ def test_short_groups_queue_their_results():
     """A group every two cycles through a longer pipeline: several in flight, full rate."""
     spec, params = layer(8, 12)
     record = {}
-    dut = check(spec, params, samples(spec, 6), Folding(pe=2, simd=4, lanes=1), ECP5,
+    dut = check(spec, params, samples(spec, 6), Folding(pe=2, simd=4, pages=2), ECP5,
                 stall_i=0, stall_o=0, record=record)
     assert dut.matvec.slots > 1
     ends = np.array(record["o"])[11::12]
