@@ -5,9 +5,10 @@ from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from gategrad.graph import INPUT
 from gategrad.hdl.loader import Loader
 from gategrad.hdl.resize import Resize
-from gategrad.hdl.streams import connect, tensor_stream
+from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Technology
 from gategrad.operations import OPERATIONS
 from gategrad.plan import Plan
@@ -57,29 +58,47 @@ class Core(wiring.Component):
         }
         if self.loader:
             ports["load"] = In(stream.Signature(data.ArrayLayout(unsigned(8), 1)))
-        super().__init__(ports)
-
-    def elaborate(self, platform):
-        m = Module()
-        source, lanes, name = wiring.flipped(self.i), self.input_lanes, "input"
-        for n, layer in zip(self.plan.nodes, self.layers, strict=True):
-            m.submodules[f"layer_{n.name}"] = layer
+        # Layers, with converters where lanes differ, and a register: whoever takes the results,
+        # its logic does not lengthen the paths inside.
+        self._chain, self._names = [], []
+        lanes, name = self.input_lanes, INPUT
+        for n, layer in zip(plan.nodes, self.layers, strict=True):
             if lanes != n.layout.lanes_in:
                 resize = Resize(
                     n.node.x,
-                    elements=self.plan.model.sizes[name],
+                    elements=model.sizes[name],
                     lanes_in=lanes,
                     lanes_out=n.layout.lanes_in,
                 )
-                m.submodules[f"resize_{n.name}"] = resize
-                connect(m, source, resize.i)
-                source = resize.o
-            connect(m, source, layer.i)
-            source, lanes, name = layer.o, n.layout.lanes_out, n.name
-        # Whoever takes the results, its logic does not lengthen the paths inside.
-        m.submodules.output = register = self.plan.output_register()
-        connect(m, source, register.i)
-        connect(m, register.o, wiring.flipped(self.o))
+                self._add(f"resize_{n.name}", resize)
+            self._add(f"layer_{n.name}", layer)
+            lanes, name = n.layout.lanes_out, n.name
+        self._add("output", plan.output_register())
+        super().__init__(ports)
+
+    def _add(self, name: str, part) -> None:
+        self._names.append(name)
+        self._chain.append(part)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the first input beat to the first output beat, nothing stalling.
+
+        For the first sample after reset, or the first ``frames_at_once`` of them.
+        """
+        times = list(range(self.frames_at_once * beats(self.inputs, self.input_lanes)))
+        for part in self._chain:
+            times = part.schedule(times)
+        return times[0]
+
+    def elaborate(self, platform):
+        m = Module()
+        source = wiring.flipped(self.i)
+        for name, part in zip(self._names, self._chain, strict=True):
+            m.submodules[name] = part
+            connect(m, source, part.i)
+            source = part.o
+        connect(m, source, wiring.flipped(self.o))
         if self.loader:
             m.submodules.loader = loader = self.loader
             connect(m, wiring.flipped(self.load), loader.i)

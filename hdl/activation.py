@@ -57,6 +57,10 @@ class Activation(wiring.Component):
             {"i": In(tensor_stream(spec.x, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
         )
 
+    def schedule(self, times: list[int]) -> list[int]:
+        """When beats leave, nothing stalling, if they come at ``times``."""
+        return [time + self.latency for time in times]
+
     @property
     def latency(self) -> int:
         """Cycles from a beat's transfer in to the first cycle in which it can be taken."""

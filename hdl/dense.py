@@ -89,6 +89,12 @@ class Dense(wiring.Component):
         """Cycles that ``vectors`` samples take at full rate."""
         return self.matvec.cycles
 
+    def schedule(self, times: list[int]) -> list[int]:
+        """When the beats of the first ``vectors`` samples leave, if they come at ``times``."""
+        for part in self._chain:
+            times = part.schedule(times)
+        return times
+
     def cost(self) -> Resources:
         """The sum of the parts."""
         return sum((part.cost() for part in self._chain), Resources())

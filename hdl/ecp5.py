@@ -50,7 +50,8 @@ class Multiplier(wiring.Component):
         m.submodules.mult = Instance(
             "MULT18X18D",
             **registers,
-            p_SOURCEB_MODE="B_INPUT",
+            # SOURCEB_MODE stays as it is, "B_SHIFT": with SOURCEB low that is the input B. The
+            # bitstream's database has no other name for it, and ecppack dies of "B_INPUT".
             p_MULT_BYPASS="DISABLED",
             p_CAS_MATCH_REG="FALSE",
             p_RESETMODE="SYNC",

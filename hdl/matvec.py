@@ -13,7 +13,7 @@ from gategrad.golden.format import Format
 from gategrad.hdl.counter import count
 from gategrad.hdl.mac import MacArray
 from gategrad.hdl.memory import WeightMemory
-from gategrad.hdl.streams import beats, tensor_stream
+from gategrad.hdl.streams import beats, one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
 
@@ -156,7 +156,7 @@ class MatVec(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from the acceptance of a group's last beat to its first beat at ``o``."""
-        return self.mac.latency + 1 + (self.slots > 1)
+        return self.mac.latency + 1 + 2 * (self.slots > 1)
 
     @property
     def slots(self) -> int:
@@ -169,6 +169,13 @@ class MatVec(wiring.Component):
     def sustainable(self) -> bool:
         """Whether the results leave as fast as they come."""
         return self.folding.pe // self.folding.lanes <= self.length
+
+    def schedule(self, times: list[int]) -> list[int]:
+        """When the beats of the first frame leave, nothing stalling, if they come at ``times``."""
+        steps = self.folding.pe // self.folding.lanes
+        ends = times[self.length - 1 :: self.length]
+        leave = one_a_cycle(end + self.latency + step for end in ends for step in range(steps))
+        return leave[: beats(self.units, self.folding.lanes)]
 
     def cost(self) -> Resources:
         """Multipliers, memory, accumulators, capture and the sequencer."""

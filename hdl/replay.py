@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from gategrad.golden.format import Format
 from gategrad.hdl.counter import count
 from gategrad.hdl.memory import WeightMemory
-from gategrad.hdl.streams import tensor_stream
+from gategrad.hdl.streams import one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
 
@@ -88,6 +88,16 @@ class Replay(wiring.Component):
     def latency(self) -> int:
         """Cycles from an accepted beat to the same beat at the output, first pass, one page."""
         return 2 + self.memories[0].latency
+
+    def schedule(self, times: list[int]) -> list[int]:
+        """When the beats of the first frame leave, nothing stalling, if they come at ``times``."""
+        times = times[: self.vectors * self.length]
+        if self.pages == 1:
+            times = one_a_cycle(time + self.latency for time in times)
+        else:
+            start = times[-1] + 1 + self.memories[0].latency
+            times = list(range(start, start + self.length))
+        return times + list(range(times[-1] + 1, times[-1] + 1 + self.cycles - self.length))
 
     @property
     def cycles(self) -> int:

@@ -116,6 +116,13 @@ class Requantise(wiring.Component):
         exceeds = self._low < spec.out.min or self._high > spec.out.max
         self._finishes = exceeds or self._half_even or self._real is not None
 
+    def schedule(self, times: list[int]) -> list[int]:
+        """When beats leave, nothing stalling, if they come at ``times``."""
+        taken: list[int] = []
+        for time in times:
+            taken.append(max(time, taken[-1] + self.interval if taken else time))
+        return [time + self.latency for time in taken]
+
     @property
     def latency(self) -> int:
         """Cycles from a beat's transfer in to the first cycle in which it can be taken."""

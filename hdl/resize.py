@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
-from gategrad.hdl.streams import beats, connect, tensor_stream
+from gategrad.hdl.streams import beats, connect, one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources
 
 
@@ -49,6 +49,22 @@ class Resize(wiring.Component):
         wide = max(self.lanes_in, self.lanes_out) * self.fmt.width
         count = beats(self.elements, min(self.lanes_in, self.lanes_out)).bit_length()
         return Resources(luts=wide + 2 * count + 4, ffs=wide + count + 1)
+
+    def schedule(self, times: list[int]) -> list[int]:
+        """When the beats of the first frame leave, nothing stalling, if they come at ``times``."""
+        if self.lanes_in == self.lanes_out:
+            return times
+        if self._through:
+            for part in self._parts():
+                times = part.schedule(times)
+            return times
+        count = beats(self.elements, self.lanes_out)
+        if self.lanes_in < self.lanes_out:
+            parts = self.lanes_out // self.lanes_in
+            # A short frame ends its last word early.
+            return [times[min((k + 1) * parts, len(times)) - 1] + 1 for k in range(count)]
+        parts = self.lanes_in // self.lanes_out
+        return one_a_cycle(times[k // parts] + 1 for k in range(count))
 
     def _parts(self):
         return (

@@ -21,6 +21,13 @@ class Slice(wiring.Component):
         signature = tensor_stream(fmt, lanes)
         super().__init__({"i": In(signature), "o": Out(signature)})
 
+    def schedule(self, times: list[int]) -> list[int]:
+        """When beats leave, nothing stalling, if they come at ``times``."""
+        gap, result = (1 if self.full_rate else 2), [-2]
+        for time in times:
+            result.append(max(time + 1, result[-1] + gap))
+        return result[1:]
+
     def cost(self) -> Resources:
         """One register, or two and a multiplexer."""
         width = len(self.o.payload.as_value())

@@ -26,6 +26,14 @@ def beats(elements: int, lanes: int) -> int:
     return -(-elements // lanes)
 
 
+def one_a_cycle(times, start: int = 0) -> list[int]:
+    """``times`` at which beats are ready to go, delayed so that no two go in the same cycle."""
+    result: list[int] = []
+    for time in times:
+        result.append(max(time, result[-1] + 1 if result else start))
+    return result
+
+
 def connect(m, source, sink) -> None:
     """Connect output stream ``source`` to input stream ``sink`` of the very same payload shape.
 

@@ -1,0 +1,113 @@
+# amaranth: UnusedElaboratable=no
+"""Verilog for those who want the core in a design of their own, and a JSON that describes it."""
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gategrad.boards.board import Board
+from gategrad.core import Core, load_image
+from gategrad.errors import GategradError
+from gategrad.model import Model
+from gategrad.plan import Plan
+from gategrad.sim.result import PortFormat
+from gategrad.sim.verilog import module_ports, to_verilog
+from gategrad.verbs import as_board, figures, plan_for
+
+#: The file by which a directory is known as ours.
+DESCRIPTION = "core.json"
+
+
+def generate(
+    model: Model,
+    board: Board | str | None,
+    directory: str | Path,
+    *,
+    rate: float | None = None,
+    axi: bool = False,
+    name: str = "core",
+) -> dict[str, Any]:
+    """Write ``core.v``, ``core.json`` and, where weights have to be sent, ``weights.bin``.
+
+    ``axi``: ports with the names of AXI4-Stream. The directory appears whole or not at all; the
+    same model gives the same bytes. Returns what ``core.json`` says. Raises
+    :class:`GategradError`, also for a directory that is not an earlier output.
+    """
+    directory = Path(directory)
+    if directory.exists() and not (
+        directory.is_dir()
+        and ((directory / DESCRIPTION).exists() or not any(directory.iterdir()))
+    ):
+        raise GategradError(
+            f"{directory} exists and is not an output of `gategrad generate`; "
+            "name another directory"
+        )
+    found = as_board(board)
+    plan = plan_for(model, found, rate)
+    core = Core(plan)
+    verilog = to_verilog(core, name, axi=axi)
+    answer = describe(plan, core, verilog, found, name=name, axi=axi)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
+        work = Path(scratch) / "output"
+        work.mkdir()
+        (work / f"{name}.v").write_text(verilog)
+        (work / DESCRIPTION).write_text(json.dumps(answer, indent=2) + "\n")
+        if core.load_bytes:
+            (work / "weights.bin").write_bytes(load_image(core))
+        if directory.exists():
+            shutil.move(directory, Path(scratch) / "previous")
+        work.rename(directory)
+    return answer
+
+
+def describe(
+    plan: Plan, core: Core, verilog: str, board: Board | None, *, name: str, axi: bool
+) -> dict[str, Any]:
+    """Everything that a design around the core has to know; plain JSON."""
+    model = plan.model
+    ports = {
+        port: dataclasses.asdict(shape) for port, shape in module_ports(verilog, name).items()
+    }
+    streams = {
+        "i": _stream(PortFormat.of(core.i, core.inputs), model.input.format, axi),
+        "o": _stream(PortFormat.of(core.o, core.outputs), model.out, axi),
+    }
+    if core.load_bytes:
+        streams["load"] = {
+            "bytes": core.load_bytes,
+            "file": "weights.bin",
+            "order": "one byte a beat, sent once after reset, before the first sample",
+        }
+    cells = [
+        cell for cell in ("SB_MAC16", "SB_SPRAM256KA", "SB_RAM40_4K", "MULT18X18D", "DP16KD")
+        if f"{cell} " in verilog
+    ]
+    return {
+        "module": name,
+        "verilog": f"{name}.v",
+        "model": model.name,
+        "hash": model.hash,
+        "board": board.name if board else None,
+        "technology": plan.technology.name,
+        "vendor_cells": cells,
+        "ports": ports,
+        "streams": streams,
+        "samples_together": core.frames_at_once,
+        "latency_cycles": core.latency,
+        **figures(plan, board.default_hz if board else None),
+    }
+
+
+def _stream(port: PortFormat, fmt, axi: bool) -> dict[str, Any]:
+    return {
+        "format": {"q": str(fmt), "fixed": fmt.fixed},
+        "elements": port.elements,
+        "lanes": port.lanes,
+        "beats": port.beats,
+        "bits_from_lane_to_lane": port.stride(axi),
+        "order": "element 0 in the lowest bits of the first beat; a short last beat ends in zeros",
+    }

@@ -1,0 +1,225 @@
+# amaranth: UnusedElaboratable=no
+"""The verbs of gategrad, as functions: what the command line calls, and scripts too.
+
+``load``, ``plan_for`` (what ``check`` shows), ``simulate``, ``generate`` and ``build``; training
+and quantisation are in :mod:`gategrad.training` and :mod:`gategrad.quantise`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gategrad.boards.board import Board, find_board
+from gategrad.boards.build import build as build_bitstream
+from gategrad.boards.build import no_progress
+from gategrad.boards.report import BuildReport
+from gategrad.boards.top import BoardTop
+from gategrad.core import Core, load_image
+from gategrad.data import Dataset
+from gategrad.errors import GategradError
+from gategrad.files import write_atomic
+from gategrad.graph import Network
+from gategrad.hdl.resize import Resize
+from gategrad.hdl.technology import PORTABLE, Resources
+from gategrad.model import Model
+from gategrad.plan import Plan, plan
+from gategrad.quantise import quantise
+from gategrad.training import Epoch, accuracy
+from gategrad.training import train as train_float
+
+#: Resources of clock, UART and link on a board: measured (docs/benchmarks.md), logic cells or LUTs.
+LINK = {"ice40": Resources(luts=480, ffs=260), "ecp5": Resources(luts=470, ffs=260)}
+#: What receiving weights adds to the link.
+LOADING = Resources(luts=150, ffs=40)
+#: Share of a device's logic that place and route can use before timing suffers.
+FILL = 0.9
+#: Without a board: this many multiplications a cycle in one layer.
+DESKTOP = Resources(luts=1_000_000, ffs=1_000_000, dsps=16, brams=100_000)
+
+Progress = Callable[[str, float | None, str], None]
+
+
+def as_board(board: Board | str | None) -> Board | None:
+    """A board by its name, or as it is."""
+    return find_board(board) if isinstance(board, str) else board
+
+
+def plan_for(model: Model, board: Board | str | None = None, rate: float | None = None) -> Plan:
+    """The plan of ``model`` on ``board``, as fast as it fits or at ``rate`` samples a second.
+
+    Without a board: portable logic with 16 multipliers a layer. Raises :class:`GategradError` if it
+    does not fit, naming what is short.
+    """
+    board = as_board(board)
+    if board is None:
+        if rate is not None:
+            raise GategradError("a rate needs a board, whose clock it depends on: add --board")
+        return plan(model, PORTABLE, DESKTOP)
+    if rate is not None and rate <= 0:
+        raise GategradError(f"a rate must be above 0 samples a second, not {rate:g}")
+    cycles = board.default_hz / rate if rate else None
+    have = board.resources
+    budget = dataclasses.replace(have, luts=int(FILL * have.luts))
+    link = LINK[board.technology.family]
+    found = plan(model, board.technology, budget, overhead=link, cycles=cycles)
+    # The link brings one element a beat, and weights where the bitstream cannot hold them.
+    around = link
+    first = found.nodes[0].layout
+    if first.lanes_in > 1:
+        around += Resize(
+            model.input.format, elements=model.input.size, lanes_in=1, lanes_out=first.lanes_in
+        ).cost()
+    if any(n.layout.folding and n.layout.folding.weights == "spram" for n in found.nodes):
+        around += LOADING
+    return dataclasses.replace(found, overhead=around, budget=have)
+
+
+def train(
+    network: Network | str | Path,
+    data: Dataset,
+    *,
+    progress: Callable[[Epoch], None] | None = None,
+) -> Model:
+    """Train ``network`` in floating point on ``data``, quantise it, and note both accuracies."""
+    if not isinstance(network, Network):
+        network = Network.load(network)
+    trained = train_float(network, data, progress=progress)
+    model = quantise(network, trained.params, data)
+    info = model.info | {
+        "data": data.name,
+        "float_accuracy": accuracy(network, trained.params, data.x_test, data.y_test),
+        "accuracy": model.accuracy(data.x_test, data.y_test),
+        "held_out": len(data.y_test),
+    }
+    return model.replace(info=info)
+
+
+def usage(plan: Plan) -> dict[str, dict[str, int]]:
+    """Estimated resources: name -> used and available."""
+    return {
+        name: {"used": getattr(plan.total, name), "available": getattr(plan.budget, name)}
+        for name in ("luts", "ffs", "dsps", "brams", "sprams")
+    }
+
+
+def layer_table(plan: Plan) -> list[dict[str, Any]]:
+    """A row a layer: formats in both spellings, folding, memories, cycles, resources."""
+    rows = []
+    for n in plan.nodes:
+        spec, folding = n.node.spec, n.layout.folding
+        row: dict[str, Any] = {
+            "name": n.name,
+            "op": getattr(spec, "function", n.node.op),
+            "inputs": plan.model.sizes[n.node.inputs[0]],
+            "outputs": plan.model.sizes[n.name],
+            "formats": {
+                key: {"q": str(fmt), "fixed": fmt.fixed}
+                for key in ("x", "weight", "acc", "out")
+                if (fmt := getattr(spec, key, None)) is not None
+            },
+            "macs": n.macs,
+            "multipliers": n.layout.mac_lanes,
+            "cycles": n.layout.cycles,
+            "resources": dataclasses.asdict(n.layout.resources),
+        }
+        if folding:
+            row["folding"] = dataclasses.asdict(folding)
+        rows.append(row)
+    return rows
+
+
+def check(
+    model: Model, board: Board | str | None = None, rate: float | None = None
+) -> dict[str, Any]:
+    """What ``gategrad check`` says: plan, resources, rate and whether it fits; plain JSON.
+
+    A model that does not fit gives ``fits: false`` and the ``reason``, no exception.
+    """
+    board = as_board(board)
+    answer: dict[str, Any] = {
+        "model": model.name,
+        "hash": model.hash,
+        "board": board.name if board else None,
+        "parameters": sum(p.size for params in model.params.values() for p in params.values()),
+        "macs": model.macs,
+    }
+    try:
+        found = plan_for(model, board, rate)
+    except GategradError as error:
+        return answer | {"fits": False, "reason": str(error)}
+    return answer | figures(found, board.default_hz if board else None)
+
+
+def figures(plan: Plan, hz: float | None) -> dict[str, Any]:
+    """The figures of a plan at a clock of ``hz``."""
+    cycles = plan.cycles_per_sample
+    return {
+        "fits": plan.fits,
+        "resources": usage(plan),
+        "multipliers": plan.multipliers,
+        "cycles_per_sample": cycles,
+        "fmax_mhz": hz / 1e6 if hz else None,
+        "samples_per_second": hz / cycles if hz else None,
+        "mac_efficiency": plan.mac_efficiency,
+        "layers": layer_table(plan),
+    }
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bitstream: the plan it was made from and what place and route says."""
+
+    plan: Plan
+    report: BuildReport
+
+    def table(self) -> dict[str, Any]:
+        """Plain JSON: measured figures, with the plan's estimates beside them."""
+        report, cycles = self.report, self.plan.cycles_per_sample
+        used = {name: dataclasses.asdict(usage) for name, usage in report.resources.items()}
+        return figures(self.plan, report.frequency) | {
+            "board": report.board,
+            "model": self.plan.model.name,
+            "hash": self.plan.model.hash,
+            "resources": used,
+            "estimate": dataclasses.asdict(self.plan.total),
+            "fmax_mhz": report.fmax / 1e6,
+            "clock_mhz": report.frequency / 1e6,
+            "samples_per_second": report.frequency / cycles,
+            "bitstream": report.bitstream,
+            "baud": report.baud,
+        }
+
+
+def build(
+    model: Model,
+    board: Board | str,
+    directory: str | Path,
+    *,
+    rate: float | None = None,
+    frequency: float | None = None,
+    seed: int = 1,
+    progress: Progress = no_progress,
+) -> Built:
+    """Bitstream of ``model`` for ``board`` into ``directory``, with the weights to load if any.
+
+    ``frequency``: Hz to aim for, by default the board's. Raises :class:`GategradError`.
+    """
+    found = find_board(board) if isinstance(board, str) else board
+    planned = plan_for(model, found, rate)
+    core = Core(planned, input_lanes=1)
+    top = BoardTop(found, core, model.hash, frequency)
+    report = build_bitstream(found, top, directory, progress=progress, seed=seed)
+    if core.load_bytes:
+        image = load_image(core)
+        write_atomic(Path(directory) / "weights.bin", lambda file: file.write(image))
+    return Built(planned, report)
+
+
+def padded(x: np.ndarray, together: int) -> np.ndarray:
+    """Samples, with zeros behind them until their number is a multiple of ``together``."""
+    missing = -len(x) % together
+    return np.concatenate([x, np.zeros((missing, x.shape[1]), x.dtype)]) if missing else x
