@@ -6,6 +6,8 @@ and quantisation are in :mod:`gategrad.training` and :mod:`gategrad.quantise`.
 """
 
 import dataclasses
+import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +18,17 @@ import numpy as np
 from gategrad.boards.board import Board, find_board
 from gategrad.boards.build import build as build_bitstream
 from gategrad.boards.build import no_progress
-from gategrad.boards.report import BuildReport
+from gategrad.boards.report import REPORT, BuildReport
+from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
 from gategrad.core import Core, load_image
 from gategrad.data import Dataset
 from gategrad.errors import GategradError
-from gategrad.files import write_atomic
 from gategrad.graph import Network
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.technology import PORTABLE, Resources
 from gategrad.model import Model
+from gategrad.output import output_folder
 from gategrad.plan import Plan, plan
 from gategrad.quantise import quantise
 from gategrad.training import Epoch, accuracy
@@ -37,10 +40,14 @@ LINK = {"ice40": Resources(luts=480, ffs=260), "ecp5": Resources(luts=470, ffs=2
 LOADING = Resources(luts=150, ffs=40)
 #: Share of a device's logic that place and route can use before timing suffers.
 FILL = 0.9
+#: Multiplier blocks of a large device that can be routed: with 154 of the 156 of an ECP5-85 nextpnr
+#: did not finish in seven minutes, with 130 it took two.
+MOST_DSPS = 132
 #: Without a board: this many multiplications a cycle in one layer.
 DESKTOP = Resources(luts=1_000_000, ffs=1_000_000, dsps=16, brams=100_000)
 
-Progress = Callable[[str, float | None, str], None]
+#: Weights that have to be sent, and what was built, beside the bitstream or the Verilog.
+IMAGE, SUMMARY = "weights.bin", "summary.json"
 
 
 def as_board(board: Board | str | None) -> Board | None:
@@ -55,15 +62,14 @@ def plan_for(model: Model, board: Board | str | None = None, rate: float | None 
     does not fit, naming what is short.
     """
     board = as_board(board)
+    _check_rate(board, rate)
     if board is None:
-        if rate is not None:
-            raise GategradError("a rate needs a board, whose clock it depends on: add --board")
         return plan(model, PORTABLE, DESKTOP)
-    if rate is not None and rate <= 0:
-        raise GategradError(f"a rate must be above 0 samples a second, not {rate:g}")
     cycles = board.default_hz / rate if rate else None
     have = board.resources
-    budget = dataclasses.replace(have, luts=int(FILL * have.luts))
+    budget = dataclasses.replace(
+        have, luts=int(FILL * have.luts), dsps=min(MOST_DSPS, have.dsps)
+    )
     link = LINK[board.technology.family]
     found = plan(model, board.technology, budget, overhead=link, cycles=cycles)
     # The link brings one element a beat, and weights where the bitstream cannot hold them.
@@ -78,17 +84,23 @@ def plan_for(model: Model, board: Board | str | None = None, rate: float | None 
     return dataclasses.replace(found, overhead=around, budget=have)
 
 
-def train(
-    network: Network | str | Path,
-    data: Dataset,
-    *,
-    progress: Callable[[Epoch], None] | None = None,
-) -> Model:
+def _check_rate(board: Board | None, rate: float | None) -> None:
+    if rate is not None and board is None:
+        raise GategradError("a rate needs a board, whose clock it depends on: add --board")
+    if rate is not None and not 0 < rate < math.inf:
+        raise GategradError(f"a rate must be above 0 samples a second, not {rate:g}")
+
+
+def train(network: Network, data: Dataset, *, progress: Progress = no_progress) -> Model:
     """Train ``network`` in floating point on ``data``, quantise it, and note both accuracies."""
-    if not isinstance(network, Network):
-        network = Network.load(network)
-    trained = train_float(network, data, progress=progress)
-    model = quantise(network, trained.params, data)
+
+    def told(stage: str) -> Callable[[Epoch], None]:
+        return lambda e: progress(
+            stage, e.epoch / e.epochs, f"loss {e.loss:.3f}, accuracy {e.accuracy:.1%}"
+        )
+
+    trained = train_float(network, data, progress=told("training"))
+    model = quantise(network, trained.params, data, progress=told("training, quantised"))
     info = model.info | {
         "data": data.name,
         "float_accuracy": accuracy(network, trained.params, data.x_test, data.y_test),
@@ -98,10 +110,14 @@ def train(
     return model.replace(info=info)
 
 
-def usage(plan: Plan) -> dict[str, dict[str, int]]:
-    """Estimated resources: name -> used and available."""
+def usage(plan: Plan) -> dict[str, dict[str, int | None]]:
+    """Estimated resources: name -> used and available (None without a board)."""
+    bounded = plan.budget != DESKTOP
     return {
-        name: {"used": getattr(plan.total, name), "available": getattr(plan.budget, name)}
+        name: {
+            "used": getattr(plan.total, name),
+            "available": getattr(plan.budget, name) if bounded else None,
+        }
         for name in ("luts", "ffs", "dsps", "brams", "sprams")
     }
 
@@ -147,6 +163,7 @@ def check(
         "parameters": sum(p.size for params in model.params.values() for p in params.values()),
         "macs": model.macs,
     }
+    _check_rate(board, rate)
     try:
         found = plan_for(model, board, rate)
     except GategradError as error:
@@ -175,6 +192,8 @@ class Built:
 
     plan: Plan
     report: BuildReport
+    image: str | None = None  # the file of weights that have to be sent to the board
+    samples_together: int = 1  # samples that the core computes at once
 
     def table(self) -> dict[str, Any]:
         """Plain JSON: measured figures, with the plan's estimates beside them."""
@@ -189,7 +208,10 @@ class Built:
             "fmax_mhz": report.fmax / 1e6,
             "clock_mhz": report.frequency / 1e6,
             "samples_per_second": report.frequency / cycles,
+            "link_samples_per_second": link_rate(self.plan.model, report.baud),
             "bitstream": report.bitstream,
+            "weights": self.image,
+            "samples_together": self.samples_together,
             "baud": report.baud,
         }
 
@@ -211,12 +233,20 @@ def build(
     found = find_board(board) if isinstance(board, str) else board
     planned = plan_for(model, found, rate)
     core = Core(planned, input_lanes=1)
-    top = BoardTop(found, core, model.hash, frequency)
-    report = build_bitstream(found, top, directory, progress=progress, seed=seed)
-    if core.load_bytes:
-        image = load_image(core)
-        write_atomic(Path(directory) / "weights.bin", lambda file: file.write(image))
-    return Built(planned, report)
+    with output_folder(directory, REPORT, "build") as work:
+        top = BoardTop(found, core, model.hash, frequency)
+        report = build_bitstream(found, top, work, progress=progress, seed=seed)
+        built = Built(planned, report, IMAGE if core.load_bytes else None, core.frames_at_once)
+        if core.load_bytes:
+            (work / IMAGE).write_bytes(load_image(core))
+        (work / SUMMARY).write_text(json.dumps(built.table(), indent=2) + "\n")
+    return built
+
+
+def link_rate(model: Model, baud: int) -> float:
+    """Samples a second that a UART of ``baud`` bits a second can bring: 10 bits a byte, 8 bytes of
+    frame around every sample."""
+    return baud / 10 / (model.input.size * -(-model.input.format.width // 8) + 8)
 
 
 def padded(x: np.ndarray, together: int) -> np.ndarray:

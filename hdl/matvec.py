@@ -135,6 +135,8 @@ class MatVec(wiring.Component):
             technology=technology,
             storage=folding.weights,
             writable=self.writable,
+            # Multipliers of logic have no register of their own in front.
+            registered=folding.multiplier == "logic",
         )
         ports = {
             "i": In(tensor_stream(x, folding.vectors * folding.simd)),

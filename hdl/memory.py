@@ -26,7 +26,8 @@ class WeightMemory(wiring.Component):
 
     Only cycles with ``enable`` count: while it is low every stage holds. ``storage``:
 
-    - ``block``: block RAM. iCE40: SB_RAM40, latency 1, or 2 with several banks. ECP5: DP16KD with output register, latency
+    - ``block``: block RAM. iCE40: SB_RAM40, latency 1, or 2 with several banks or if
+      ``registered`` asks for a register behind it. ECP5: DP16KD with output register, latency
       2. Elsewhere an array with output register, latency 2.
     - ``logic``: LUTs (writable: LUT RAM, on iCE40 flip-flops) and an output register, latency 1.
     - ``spram``: SB_SPRAM256KA (ICE40UP only), latency 1. Always writable and without ``init``.
@@ -53,6 +54,7 @@ class WeightMemory(wiring.Component):
         technology: Technology,
         storage: str = "block",
         writable: bool = False,
+        registered: bool = False,
     ):
         if storage not in STORAGES:
             raise GategradError(f"storage must be one of {', '.join(STORAGES)}, not {storage!r}")
@@ -68,7 +70,7 @@ class WeightMemory(wiring.Component):
         if storage == "spram" and any(rows):
             raise GategradError("SPRAM cannot be set by a bitstream; write it at run time")
         self.width, self.depth, self.init = width, depth, rows + [0] * (depth - len(rows))
-        self.technology, self.storage = technology, storage
+        self.technology, self.storage, self.registered = technology, storage, registered
         self.writable = writable or storage == "spram"
         ports = {"address": In(range(depth)), "enable": In(1), "data": Out(width)}
         if self.writable:
@@ -84,7 +86,13 @@ class WeightMemory(wiring.Component):
         if self.storage != "block":
             return 1
         # An iCE40 block has no output register; behind a multiplexer of banks it costs nothing.
-        return 2 if self.technology.family != "ice40" or self.banks > 1 else 1
+        return 2 if self.technology.family != "ice40" or self._registered else 1
+
+    @property
+    def _registered(self) -> bool:
+        """Whether an iCE40 block's output goes through a register in logic."""
+        ice40 = self.storage == "block" and self.technology.family == "ice40"
+        return ice40 and (self.registered or self.banks > 1)
 
     @property
     def blocks(self) -> int:
@@ -155,6 +163,9 @@ class WeightMemory(wiring.Component):
             banks = _ceil(self.depth, 16)  # TRELLIS_DPR16X4, six LUTs each
             luts = banks * (_ceil(self.width, 4) * 6 + (banks > 1))
             control = Resources(luts=luts, ffs=self.width)
+        if self._registered:
+            # The register shares the logic cells of the multiplexer, if there is one.
+            control += Resources(luts=self.width * (banks == 1), ffs=self.width)
         return control + Resources(luts=self.width * self._multiplexer(banks))
 
     def _multiplexer(self, inputs: int) -> int:
@@ -216,8 +227,7 @@ class WeightMemory(wiring.Component):
         rows, bits = self._tile
         row_bits = (rows - 1).bit_length()
         bank = self.address[row_bits:]
-        registered = self.storage == "block" and self.technology.family == "ice40" and self.banks > 1
-        for _ in range(self.latency - registered):
+        for _ in range(self.latency - self._registered):
             delayed = Signal(len(bank), name="bank", reset_less=True)
             with m.If(self.enable):
                 m.d.sync += delayed.eq(bank)
@@ -238,7 +248,7 @@ class WeightMemory(wiring.Component):
         for bit in bank:
             pairs = [banks[i : i + 2] for i in range(0, len(banks), 2)]
             banks = [Mux(bit, pair[1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
-        if registered:
+        if self._registered:
             output = Signal(self.width, reset_less=True)
             with m.If(self.enable):
                 m.d.sync += output.eq(banks[0])
