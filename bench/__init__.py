@@ -1,0 +1,1 @@
+"""Measurements: ``python -m bench`` writes docs/benchmarks.md and docs/benchmarks.json."""
