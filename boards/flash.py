@@ -41,7 +41,9 @@ def flash(directory: Path | str, board: Board) -> str:
         )
     program, command = programmer(board, path)
     try:
-        status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+        # What it says is for people: standard output may be a pipe that carries JSON.
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False)
+        status = done.returncode
     except OSError as error:
         raise GategradError(f"{program} cannot be started: {error.strerror}") from error
     if status != 0:

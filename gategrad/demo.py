@@ -1,11 +1,11 @@
-"""``make demo``: MNIST from training to an iCEBreaker bitstream, every bit checked, in one screen."""
+"""``make demo``: MNIST from training to an iCEBreaker bitstream, every bit checked."""
 
 import sys
 from pathlib import Path
 
 from gategrad.backends import simulate
 from gategrad.boards.board import find_board
-from gategrad.console import Stages, bar, out
+from gategrad.console import Stages, out
 from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.generation import generate
@@ -30,9 +30,8 @@ def main() -> None:
 
     board = find_board(BOARD)
     plan = plan_for(model, board)
-    with bar("Verilog") as line:
-        line.update(None, "the first run compiles Yosys to machine code, once: half a minute")
-        generate(model, board, OUTPUT / "core")
+    with Stages() as stages:
+        generate(model, board, OUTPUT / "core", progress=stages)
     results = []
     for backend, samples in (("amaranth", SLOW_SAMPLES), ("verilator", len(x))):
         with Stages(f"{backend}: ") as stages:

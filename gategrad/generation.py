@@ -3,19 +3,19 @@
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from gategrad.boards.board import Board
+from gategrad.boards.build import no_progress
+from gategrad.boards.tools import Progress
 from gategrad.core import Core, load_image
-from gategrad.errors import GategradError
 from gategrad.model import Model
+from gategrad.output import output_folder
 from gategrad.plan import Plan
 from gategrad.sim.result import PortFormat
 from gategrad.sim.verilog import module_ports, to_verilog
-from gategrad.verbs import as_board, figures, plan_for
+from gategrad.verbs import IMAGE, as_board, figures, plan_for
 
 #: The file by which a directory is known as ours.
 DESCRIPTION = "core.json"
@@ -29,6 +29,7 @@ def generate(
     rate: float | None = None,
     axi: bool = False,
     name: str = "core",
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write ``core.v``, ``core.json`` and, where weights have to be sent, ``weights.bin``.
 
@@ -36,31 +37,17 @@ def generate(
     same model gives the same bytes. Returns what ``core.json`` says. Raises
     :class:`GategradError`, also for a directory that is not an earlier output.
     """
-    directory = Path(directory)
-    if directory.exists() and not (
-        directory.is_dir()
-        and ((directory / DESCRIPTION).exists() or not any(directory.iterdir()))
-    ):
-        raise GategradError(
-            f"{directory} exists and is not an output of `gategrad generate`; "
-            "name another directory"
-        )
     found = as_board(board)
     plan = plan_for(model, found, rate)
     core = Core(plan)
+    progress("Verilog", None, "the first time this compiles Yosys, once on this machine")
     verilog = to_verilog(core, name, axi=axi)
     answer = describe(plan, core, verilog, found, name=name, axi=axi)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
-        work = Path(scratch) / "output"
-        work.mkdir()
+    with output_folder(directory, DESCRIPTION, "generate") as work:
         (work / f"{name}.v").write_text(verilog)
         (work / DESCRIPTION).write_text(json.dumps(answer, indent=2) + "\n")
         if core.load_bytes:
-            (work / "weights.bin").write_bytes(load_image(core))
-        if directory.exists():
-            shutil.move(directory, Path(scratch) / "previous")
-        work.rename(directory)
+            (work / IMAGE).write_bytes(load_image(core))
     return answer
 
 
@@ -79,7 +66,7 @@ def describe(
     if core.load_bytes:
         streams["load"] = {
             "bytes": core.load_bytes,
-            "file": "weights.bin",
+            "file": IMAGE,
             "order": "one byte a beat, sent once after reset, before the first sample",
         }
     cells = [

@@ -91,8 +91,12 @@ def _check_rate(board: Board | None, rate: float | None) -> None:
         raise GategradError(f"a rate must be above 0 samples a second, not {rate:g}")
 
 
-def train(network: Network, data: Dataset, *, progress: Progress = no_progress) -> Model:
+def train(
+    network: Network | str | Path, data: Dataset, *, progress: Progress = no_progress
+) -> Model:
     """Train ``network`` in floating point on ``data``, quantise it, and note both accuracies."""
+    if not isinstance(network, Network):
+        network = Network.load(network)
 
     def told(stage: str) -> Callable[[Epoch], None]:
         return lambda e: progress(

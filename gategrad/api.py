@@ -1,0 +1,156 @@
+# amaranth: UnusedElaboratable=no
+"""The verbs, as ``gategrad.train`` and so on: names and paths as on the command line, or objects.
+
+``progress`` of every verb is called with the stage's name, the share that is done (None: unknown)
+and a note. All raise :class:`GategradError` on bad input.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gategrad import backends, device, generation, verbs
+from gategrad.backends import Simulation
+from gategrad.boards.board import Board, find_board
+from gategrad.boards.build import no_progress
+from gategrad.boards.flash import flash as flash_board
+from gategrad.boards.host import Transport
+from gategrad.boards.report import BuildReport
+from gategrad.boards.tools import Progress
+from gategrad.data import Dataset, load_data, raw_inputs
+from gategrad.graph import Network
+from gategrad.model import Model
+from gategrad.verbs import Built
+
+AnyModel = Model | str | Path
+AnyData = Dataset | str | Path
+
+
+def load(path: str | Path) -> Model:
+    """Read a MODEL file."""
+    return Model.load(path)
+
+
+def train(
+    network: Network | str | Path, data: AnyData, *, progress: Progress = no_progress
+) -> Model:
+    """Train ``network`` (or its TOML file) in floating point on ``data`` and quantise it.
+
+    Accuracies on the held-out samples are in ``info``: ``float_accuracy`` and ``accuracy``.
+    """
+    return verbs.train(network, _data(data), progress=progress)
+
+
+def check(
+    model: AnyModel, board: Board | str | None = None, *, rate: float | None = None
+) -> dict[str, Any]:
+    """Plan, resources, rate and whether it ``fits``; if not, the ``reason``.
+
+    ``rate``: samples a second at the board's default clock; None is as fast as fits.
+    """
+    return verbs.check(_model(model), board, rate)
+
+
+def generate(
+    model: AnyModel,
+    board: Board | str | None,
+    directory: str | Path,
+    *,
+    rate: float | None = None,
+    axi: bool = False,
+    name: str = "core",
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Write Verilog and its description; see :func:`gategrad.generation.generate`."""
+    return generation.generate(
+        _model(model), board, directory, rate=rate, axi=axi, name=name, progress=progress
+    )
+
+
+def simulate(
+    model: AnyModel,
+    data: AnyData | np.ndarray,
+    *,
+    samples: int | None = None,
+    backend: str = "verilator",
+    board: Board | str | None = None,
+    rate: float | None = None,
+    progress: Progress = no_progress,
+) -> Simulation:
+    """Run the first ``samples`` held-out samples of ``data``, or an array, and compare with golden.
+
+    See :func:`gategrad.backends.simulate`.
+    """
+    model = _model(model)
+    x, y = _samples(model, data, samples)
+    return backends.simulate(
+        model, x, y, backend=backend, board=board, rate=rate, progress=progress
+    )
+
+
+def build(
+    model: AnyModel,
+    board: Board | str,
+    directory: str | Path,
+    *,
+    rate: float | None = None,
+    frequency: float | None = None,
+    seed: int = 1,
+    progress: Progress = no_progress,
+) -> Built:
+    """Bitstream and reports into ``directory``; ``frequency`` in Hz is what to aim for."""
+    return verbs.build(
+        _model(model),
+        board,
+        directory,
+        rate=rate,
+        frequency=frequency,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def flash(directory: str | Path, *, board: Board | str | None = None) -> str:
+    """Load the bitstream in ``directory`` into its board. Returns the program that did it."""
+    found = find_board(board) if isinstance(board, str) else board
+    return flash_board(directory, found or find_board(BuildReport.read(directory).board))
+
+
+def run(
+    model: AnyModel,
+    port: str | Transport,
+    data: AnyData | np.ndarray,
+    *,
+    samples: int | None = None,
+    build: str | Path | None = None,
+    board: Board | str | None = None,
+    baud: int | None = None,
+    progress: Progress = no_progress,
+) -> Simulation:
+    """Run held-out samples on the board at ``port`` and compare every output with golden.
+
+    See :func:`gategrad.device.run`.
+    """
+    model = _model(model)
+    x, y = _samples(model, data, samples)
+    return device.run(
+        model, port, x, y, build=build, board=board, baud=baud, progress=progress
+    )
+
+
+def _model(model: AnyModel) -> Model:
+    return model if isinstance(model, Model) else Model.load(model)
+
+
+def _data(data: AnyData) -> Dataset:
+    return data if isinstance(data, Dataset) else load_data(data)
+
+
+def _samples(model: Model, data: AnyData | np.ndarray, count: int | None):
+    """Raw samples and labels (None for an array)."""
+    if isinstance(data, np.ndarray):
+        return model.raw_inputs(data[:count]), None
+    data = _data(data)
+    x = raw_inputs(data.x_test[:count], model.input.shape, model.input.format, data.name)
+    return x, data.y_test[:count]

@@ -1,0 +1,89 @@
+"""The verbs' answers as text for people."""
+
+from typing import Any
+
+from gategrad.backends import Simulation
+from gategrad.boards.board import Board
+from gategrad.console import out, table
+from gategrad.model import Model
+
+#: Resources, in the order in which they are shown.
+TITLES = {"luts": "LUTs", "ffs": "FFs", "dsps": "DSPs", "brams": "block RAMs", "sprams": "SPRAMs"}
+
+
+def show_boards(boards: tuple[Board, ...]) -> None:
+    """A row a board."""
+    rows = [
+        [b.name, b.title, *(str(getattr(b.resources, k)) for k in TITLES), b.uart_pins]
+        for b in boards
+    ]
+    out.print(table(["name", "board", *TITLES.values(), "UART"], rows))
+    for text in dict.fromkeys(b.tried for b in boards):
+        out.print(f"{', '.join(b.name for b in boards if b.tried == text)}: {text}")
+
+
+def show_model(model: Model) -> None:
+    """Layers, formats and accuracies."""
+    columns = ["name", "op", "inputs", "outputs", "x", "weight", "acc", "out"]
+    out.print(table(columns, [[str(row[c]) for c in columns] for row in model.layers]))
+    info = model.info
+    out.print(
+        f"accuracy on {info['held_out']} held-out samples: float {info['float_accuracy']:.1%}, "
+        f"fixed point {info['accuracy']:.1%}"
+    )
+
+
+def show_plan(answer: dict[str, Any]) -> None:
+    """Layers, resources and rate of `check`, `generate` and `build`."""
+    rows = []
+    for layer in answer["layers"]:
+        folding = layer.get("folding", {})
+        rows.append([
+            layer["name"],
+            layer["op"],
+            f"{layer['inputs']}-{layer['outputs']}",
+            "\n".join(f"{k:<6} {v['q']:<7} {v['fixed']}" for k, v in layer["formats"].items()),
+            "x".join(str(folding[k]) for k in ("pe", "simd", "vectors")) if folding else "",
+            folding.get("weights", ""),
+            f"{layer['cycles']:g}",
+            str(layer["resources"]["luts"]),
+            str(layer["resources"]["dsps"]),
+        ])
+    columns = ["layer", "op", "size", "formats", "pe x simd x samples", "weights in", "cycles",
+               "LUTs", "DSPs"]  # fmt: skip
+    out.print(table(columns, rows))
+    estimate = answer.get("estimate")
+    rows = []
+    for name, title in TITLES.items():
+        use = answer["resources"].get(name, {"used": 0, "available": 0})
+        if use["used"] or use["available"]:
+            have = use["available"]
+            share = f"{use['used'] / have:.0%}" if have else ""
+            row = [title, str(use["used"]), "" if have is None else str(have), share]
+            rows.append(row + ([str(estimate[name])] if estimate else []))
+    columns = ["", "used" if estimate else "estimate", "available", "share"]
+    out.print(table(columns + (["estimate"] if estimate else []), rows))
+    line = (
+        f"{answer['cycles_per_sample']:g} cycles a sample, {answer['multipliers']} multipliers, "
+        f"{answer['mac_efficiency']:.1%} of their cycles useful"
+    )
+    if rate := answer["samples_per_second"]:
+        line += f"\n{rate:,.0f} samples/s at {answer.get('clock_mhz', answer['fmax_mhz']):g} MHz"
+    if link := answer.get("link_samples_per_second"):
+        line += f"; the UART brings up to {link:,.0f} a second"
+    out.print(line)
+
+
+def show_simulation(result: Simulation) -> None:
+    """One line."""
+    text = f"{result.backend}: {result.samples} samples, {result.mismatches} differ from golden"
+    text += f", {result.agreement:.1%} of classes agree"
+    if result.accuracy is not None:
+        text += f", accuracy {result.accuracy:.1%}"
+    if result.cycles_per_sample:
+        text += f", {result.cycles_per_sample:g} cycles a sample"
+    if result.cycles_per_second:
+        text += f", {result.cycles_per_second:,.0f} cycles/s"
+    if result.seconds:
+        text += f", {result.samples / result.seconds:,.0f} samples/s"
+    out.print(text)
