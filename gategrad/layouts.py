@@ -111,14 +111,14 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
 
 def _buffers(spec: DenseSpec, simd: int, groups: int, vectors: int, context: Context):
     """Where the replayed input may live: (storage, pages)."""
+    if groups == 1 and vectors == 1:
+        return [("block", 1)]  # nothing is replayed
     if groups * beats(spec.inputs, simd) <= MEMORY_LATENCY:
-        return [("block", 1)]
+        return [("logic", 2)]
     # The network's input comes as fast as it is taken, so it can refill a ring in its last pass;
     # a layer's output comes evenly, so a second page takes it meanwhile.
     ring = context.first and vectors == 1 and beats(spec.inputs, simd) >= 4
     pages = 1 if ring else 2
-    if groups == 1 and vectors == 1:
-        return [("block", 1)]  # nothing is replayed
     buffers = [("block", pages)]
     if pages * spec.inputs * spec.x.width <= SMALL and context.technology.family != "ice40":
         buffers.append(("logic", pages))
@@ -127,7 +127,7 @@ def _buffers(spec: DenseSpec, simd: int, groups: int, vectors: int, context: Con
     return buffers
 
 
-MEMORY_LATENCY = 2  # cycles; a frame played in fewer cannot be followed by another page
+MEMORY_LATENCY = 2  # cycles of block RAM; a frame played in that time needs a faster memory
 PIPELINE = 12  # cycles; no unit of a few dozen lanes has more between its operands and its sums
 
 
