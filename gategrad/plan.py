@@ -97,7 +97,11 @@ class Plan:
     @property
     def resources(self) -> Resources:
         """Estimate for the core."""
-        return sum((n.layout.resources for n in self.nodes), self._converters())
+        parts = (*self.converters, self.output_register())
+        return sum((part.cost() for part in parts), self._layers())
+
+    def _layers(self) -> Resources:
+        return sum((n.layout.resources for n in self.nodes), Resources())
 
     @property
     def total(self) -> Resources:
@@ -106,8 +110,9 @@ class Plan:
 
     @property
     def cycles_per_sample(self) -> float:
-        """Cycles between samples at steady state: those of the slowest node."""
-        return max(n.layout.cycles for n in self.nodes)
+        """Cycles between samples at steady state: those of the slowest node or converter."""
+        layers = [n.layout.cycles for n in self.nodes]
+        return max(layers + [converter.cycles for converter in self.converters])
 
     @property
     def multipliers(self) -> int:
@@ -145,19 +150,22 @@ class Plan:
         busy = 2 * beats(self.model.outputs, lanes) > self.cycles_per_sample
         return Slice(self.model.out, lanes, full_rate=busy)
 
-    def _converters(self) -> Resources:
-        """Width converters between layers, the output register and the weight loader."""
-        total = self.output_register().cost()
+    @property
+    def converters(self) -> tuple[Resize, ...]:
+        """Width converters between layers."""
+        made = []
         for before, after in zip(self.nodes, self.nodes[1:], strict=False):
             lanes_in, lanes_out = before.layout.lanes_out, after.layout.lanes_in
             if lanes_in != lanes_out:
-                total += Resize(
-                    after.node.x,
-                    elements=self.model.sizes[before.name],
-                    lanes_in=lanes_in,
-                    lanes_out=lanes_out,
-                ).cost()
-        return total
+                made.append(
+                    Resize(
+                        after.node.x,
+                        elements=self.model.sizes[before.name],
+                        lanes_in=lanes_in,
+                        lanes_out=lanes_out,
+                    )
+                )
+        return tuple(made)
 
 
 def plan(

@@ -37,6 +37,11 @@ class Resize(wiring.Component):
         return 1 if not self._through else 2
 
     @property
+    def cycles(self) -> int:
+        """Cycles a frame, at full rate."""
+        return beats(self.elements, self._through or min(self.lanes_in, self.lanes_out))
+
+    @property
     def _through(self) -> int:
         """Lanes in the middle, or 0 where one conversion is enough."""
         common = math.gcd(self.lanes_in, self.lanes_out)
