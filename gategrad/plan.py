@@ -147,7 +147,8 @@ class Plan:
     def output_register(self) -> Slice:
         """The stream register behind the last layer; at half the rate where that is enough."""
         lanes = self.nodes[-1].layout.lanes_out
-        busy = 2 * beats(self.model.outputs, lanes) > self.cycles_per_sample
+        # While results leave, the last group of the last layer keeps its place: not for too long.
+        busy = 8 * beats(self.model.outputs, lanes) > self.cycles_per_sample
         return Slice(self.model.out, lanes, full_rate=busy)
 
     @property
