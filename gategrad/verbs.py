@@ -202,7 +202,11 @@ class Built:
     def table(self) -> dict[str, Any]:
         """Plain JSON: measured figures, with the plan's estimates beside them."""
         report, cycles = self.report, self.plan.cycles_per_sample
-        used = {name: dataclasses.asdict(usage) for name, usage in report.resources.items()}
+        used = {
+            name: dataclasses.asdict(report.resources[name])
+            for name in usage(self.plan)
+            if name in report.resources
+        }
         return figures(self.plan, report.frequency) | {
             "board": report.board,
             "model": self.plan.model.name,

@@ -1,0 +1,159 @@
+# amaranth: UnusedElaboratable=no
+"""Verilog and its description: complete, deterministic, and never half there."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_models import digits, noise
+
+import gategrad
+from gategrad import GategradError
+from gategrad.core import Core, load_image
+from gategrad.output import output_folder
+from gategrad.sim.amaranth import simulate
+from gategrad.sim.verilog import module_ports
+from gategrad.verbs import plan_for
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(
+    "board, axi", [(None, True), ("icebreaker", False), ("hx8k", True), ("ulx3s-25f", False)]
+)
+def test_description(tmp_path, board, axi):
+    answer = gategrad.generate(digits(), board, tmp_path / "core", axi=axi)
+    assert json.loads((tmp_path / "core" / "core.json").read_text()) == answer
+    verilog = (tmp_path / "core" / "core.v").read_text()
+    ports = {name: vars(port) for name, port in module_ports(verilog, "core").items()}
+    assert answer["ports"] == ports
+    assert set(ports) >= ({"aclk", "aresetn", "s_axis_tdata", "m_axis_tlast"} if axi else
+                          {"clk", "rst", "i__payload", "o__valid"})  # fmt: skip
+    assert answer["hash"] == digits().hash
+    assert answer["streams"]["i"]["format"] == {"q": "UQ1.4", "fixed": "ufixed<5,1>"}
+    assert answer["streams"]["i"]["elements"] == 64
+    assert answer["streams"]["o"]["elements"] == 10
+    stride = answer["streams"]["i"]["bits_from_lane_to_lane"]
+    assert stride == (8 if axi else 5)
+    width = ports["s_axis_tdata" if axi else "i__payload"]["width"]
+    assert width == stride * answer["streams"]["i"]["lanes"]
+    plan = plan_for(digits(), board)
+    assert answer["cycles_per_sample"] == plan.cycles_per_sample
+    assert answer["mac_efficiency"] == plan.mac_efficiency
+    cells = {None: [], "icebreaker": ["SB_MAC16", "SB_RAM40_4K"], "hx8k": ["SB_RAM40_4K"],
+             "ulx3s-25f": ["MULT18X18D"]}  # fmt: skip
+    assert set(answer["vendor_cells"]) >= set(cells[board])
+    assert bool(answer["vendor_cells"]) == bool(board)
+
+
+def test_latency_is_what_a_simulation_measures(tmp_path):
+    answer = gategrad.generate(digits(), "icebreaker", tmp_path / "core")
+    core = Core(plan_for(digits(), "icebreaker"), technology=plan_for(
+        digits(), "icebreaker").technology.simulated())  # fmt: skip
+    x = digits().raw_inputs(gategrad.load_data("digits").x_test[:2])
+    assert simulate(core, x, timeout_cycles=20_000).latency == answer["latency_cycles"]
+
+
+def test_weights_to_load(tmp_path):
+    model, _ = noise()
+    answer = gategrad.generate(model, "icebreaker", tmp_path / "core")
+    load = answer["streams"]["load"]
+    image = (tmp_path / "core" / load["file"]).read_bytes()
+    assert image == load_image(Core(plan_for(model, "icebreaker")))
+    assert load["bytes"] == len(image) and load["file"] == "weights.bin"
+    assert answer["samples_together"] == 2
+    assert {"load__valid", "load__ready", "load__payload"} <= set(answer["ports"])
+
+
+def test_deterministic_and_without_paths(tmp_path):
+    digits().save(tmp_path / "d.npz")
+    gategrad.generate(digits(), "ulx3s-25f", tmp_path / "one", axi=True)
+    code = (
+        "import gategrad, sys;"
+        "gategrad.generate(sys.argv[1], 'ulx3s-25f', sys.argv[2], axi=True)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "d.npz"), "elsewhere/two"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        check=True,
+    )
+    first, second = contents(tmp_path / "one"), contents(tmp_path / "elsewhere" / "two")
+    assert first == second
+    for name, text in first.items():
+        for path in (str(tmp_path), str(ROOT), sys.prefix, str(Path.home())):
+            assert path == "/" or path.encode() not in text, f"{path} in {name}"
+
+
+def test_replaces_its_own_output_only(tmp_path):
+    folder = tmp_path / "core"
+    gategrad.generate(digits(), None, folder)
+    before = contents(folder)
+    gategrad.generate(digits(), None, folder, axi=True)
+    assert contents(folder) != before
+    (folder / "core.json").unlink()
+    before = contents(folder)
+    with pytest.raises(GategradError, match="core exists and is not an output of `gategrad gene"):
+        gategrad.generate(digits(), None, folder)
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["core"]
+
+
+def test_nothing_is_left_of_a_failure(tmp_path):
+    with pytest.raises(GategradError, match="'8core' cannot be the name of a Verilog module"):
+        gategrad.generate(digits(), None, tmp_path / "core", name="8core")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_folder_appears_whole_or_not_at_all(tmp_path, there):
+    folder = tmp_path / "deep" / "out"
+    if there:
+        folder.mkdir(parents=True)
+        (folder / "mark").write_text("earlier")
+    with pytest.raises(KeyboardInterrupt), output_folder(folder, "mark", "test") as work:
+        (work / "half").write_text("x")
+        raise KeyboardInterrupt
+    assert contents(folder) == {"mark": b"earlier"} if there else not folder.exists()
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == (["out"] if there else [])
+    with output_folder(folder, "mark", "test") as work:
+        (work / "mark").write_text("new")
+    assert contents(folder) == {"mark": b"new"}
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GategradError, match="is not an output of `gategrad test`"), output_folder(
+        tmp_path / "file", "mark", "test"
+    ):
+        pass
+    with pytest.raises(GategradError, match="out cannot be written: "), output_folder(
+        tmp_path / "file" / "out", "mark", "test"
+    ):
+        pass
+
+
+def test_axi_example(tmp_path, capfd):
+    """The design of examples/axi around a generated core, on real samples, in Verilator."""
+    spec = importlib.util.spec_from_file_location("check", ROOT / "examples" / "axi" / "check.py")
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    core = tmp_path / "core"
+    gategrad.generate(digits(), None, core, axi=True)
+    check.write_vectors(digits(), gategrad.load_data("digits"), core, 30)
+    assert check.run(core)
+    assert "PASS: 30 samples in " in capfd.readouterr().out
+    classes = (core / "classes.hex").read_text().split()
+    classes[7] = f"{(int(classes[7], 16) + 1) % 10:x}"
+    (core / "classes.hex").write_text("\n".join(classes))
+    assert not check.run(core)
+    assert "FAIL: sample 7 is " in capfd.readouterr().out
