@@ -77,5 +77,9 @@ on {len(x)} held-out images
 if __name__ == "__main__":
     try:
         main()
-    except GategradError as error:
-        sys.exit(f"gategrad: {error}")
+    except (GategradError, OSError) as error:
+        print(f"gategrad: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("gategrad: interrupted", file=sys.stderr)
+        sys.exit(130)

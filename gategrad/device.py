@@ -87,12 +87,13 @@ def weights_for(
     From the folder ``build``, else planned as for ``board`` or for the first that needs weights
     sent. Raises :class:`GategradError` if they are not as many as the device takes.
     """
-    board = board or next(b for b in boards() if b.technology.spram)
-    core = Core(plan_for(model, board), input_lanes=1)
-    image = load_image(core) if core.load_bytes else b""
-    together = core.frames_at_once
     if build is not None:
         image, together = read_bytes(Path(build, IMAGE)), _together(Path(build, SUMMARY))
+    else:
+        board = board or next(b for b in boards() if b.technology.spram)
+        core = Core(plan_for(model, board), input_lanes=1)
+        image = load_image(core) if core.load_bytes else b""
+        together = core.frames_at_once
     if len(image) != size:
         raise GategradError(
             f"the device takes {size} bytes of weights, not {len(image)}; name the folder that "

@@ -376,15 +376,6 @@ def test_flashing_without_a_programmer(refused, monkeypatch):
     assert "board hx8k needs a programmer: iceprog (" in refused("flash out")
 
 
-def test_weights_of_another_build():
-    """The device says how many bytes it takes."""
-    model, _ = noise()
-    image, together = device.weights_for(model, None, 784 * 32)
-    assert together == 2 and len(image) == 25088
-    with pytest.raises(gategrad.GategradError, match="takes 7 bytes of weights, not 25088; name"):
-        device.weights_for(model, None, 7)
-
-
 def test_interrupt(gg, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

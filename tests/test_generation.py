@@ -150,10 +150,11 @@ def test_axi_example(tmp_path, capfd):
     core = tmp_path / "core"
     gategrad.generate(digits(), None, core, axi=True)
     check.write_vectors(digits(), gategrad.load_data("digits"), core, 30)
-    assert check.run(core)
+    program = check.compiled(core, str(tmp_path / "objects"))
+    assert check.passes(program, core)
     assert "PASS: 30 samples in " in capfd.readouterr().out
     classes = (core / "classes.hex").read_text().split()
     classes[7] = f"{(int(classes[7], 16) + 1) % 10:x}"
     (core / "classes.hex").write_text("\n".join(classes))
-    assert not check.run(core)
+    assert not check.passes(program, core)
     assert "FAIL: sample 7 is " in capfd.readouterr().out

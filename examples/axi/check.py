@@ -43,24 +43,29 @@ def write_vectors(model: gategrad.Model, data: gategrad.Dataset, core: Path, cou
     (core / "vectors.vh").write_text("".join(f"`define {k} {v}\n" for k, v in macros.items()))
 
 
-def run(core: Path) -> bool:
-    """Compile the testbench around the core in ``core`` and run it; whether it passed."""
+def compiled(core: Path, folder: str) -> Path:
+    """The testbench around the core in ``core`` as a program in ``folder``."""
     verilator = find_verilator()
     sources = [str(HERE / name) for name in ("testbench.v", "classifier.v", "main.cpp")]
     command = [*verilator.command, "--cc", "--exe", "--build", "--no-timing", "-Wno-fatal",
-               "-Wno-lint", "--top-module", "testbench"]  # fmt: skip
-    with tempfile.TemporaryDirectory() as objects:
-        subprocess.run(
-            [*command, "--Mdir", objects, *sources, "core.v"],
-            cwd=core,
-            env={**os.environ, **verilator.environment},
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        return subprocess.run([f"{objects}/Vtestbench"], cwd=core).returncode == 0
+               "-Wno-lint", "--top-module", "testbench", "--Mdir", folder]  # fmt: skip
+    subprocess.run(
+        [*command, *sources, "core.v"],
+        cwd=core,
+        env={**os.environ, **verilator.environment},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return Path(folder, "Vtestbench")
+
+
+def passes(program: Path, core: Path) -> bool:
+    """Whether the program finds golden's classes for the samples in ``core``."""
+    return subprocess.run([str(program)], cwd=core).returncode == 0
 
 
 if __name__ == "__main__":
     model, data, folder = sys.argv[1:]
     write_vectors(gategrad.load(model), gategrad.load_data(data), Path(folder), 50)
-    sys.exit(not run(Path(folder)))
+    with tempfile.TemporaryDirectory() as objects:
+        sys.exit(not passes(compiled(Path(folder), objects), Path(folder)))

@@ -1,0 +1,101 @@
+# amaranth: UnusedElaboratable=no
+"""A board as a backend: a real core behind the simulated link."""
+
+import dataclasses
+
+import link_support
+import pytest
+from link_support import SimulatedPort
+from small_models import noise
+
+import gategrad
+from gategrad import GategradError, device, layouts
+from gategrad.core import Core, load_image
+from gategrad.hdl.technology import ICE40UP, Resources
+from gategrad.plan import Context, plan
+from gategrad.verbs import plan_for
+
+
+def paired_core(model) -> Core:
+    """A core with weights in single-port RAM that computes two samples at once."""
+    planned = plan(model, ICE40UP, Resources(luts=5000, ffs=5000, dsps=8, brams=20, sprams=4))
+    first = planned.nodes[0]
+    context = Context(
+        ICE40UP, model.params[first.name], model.input.size, first=True, dsp=True, most=16,
+        bram_bits=0,
+    )  # fmt: skip
+    layout = next(
+        option for option in layouts.dense(first.node, context) if option.folding.vectors == 2
+    )
+    nodes = (dataclasses.replace(first, layout=layout), *planned.nodes[1:])
+    replaced = dataclasses.replace(planned, nodes=nodes)
+    return Core(replaced, technology=ICE40UP.simulated(), input_lanes=1)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Model, samples and a core whose weights have to be sent."""
+    model, data = noise(16, 4)
+    core = paired_core(model)
+    assert core.frames_at_once == 2 and core.load_bytes
+    monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(model.hash[:16]))
+    monkeypatch.setattr(device, "weights_for", lambda *_: (load_image(core), 2))
+    return model, data, core
+
+
+def test_weights_are_sent_and_an_odd_sample_gets_company(tiny):
+    model, data, core = tiny
+    told = []
+    result = device.run(
+        model, SimulatedPort(core), data.x_test[:5], data.y_test[:5],
+        progress=lambda stage, share, note: told.append((stage, share, note)),
+    )  # fmt: skip
+    assert (result.backend, result.samples, result.mismatches) == ("board", 5, 0)
+    assert (result.outputs == model.forward(data.x_test[:5])).all()
+    assert result.accuracy == model.accuracy(data.x_test[:5], data.y_test[:5])
+    assert told[0][0] == "loading weights" and told[-1] == ("running", 1.0, "6 of 6")
+
+
+def test_a_corrupted_sample_is_sent_again(tiny):
+    """Alone it finds no partner in the core; its repetition is one."""
+    model, data, core = tiny
+    sent = []
+
+    def spoil(frame: bytes) -> bytes:
+        sent.append(frame)
+        # The second INFER loses a bit, once.
+        infers = [f for f in sent if f[2] == 3]
+        if frame[2] == 3 and len(infers) == 2:
+            return frame[:-3] + bytes([frame[-3] ^ 1]) + frame[-2:]
+        return frame
+
+    port = SimulatedPort(core, to_device=spoil)
+    result = device.run(model, port, data.x_test[:4])
+    assert result.mismatches == 0 and result.accuracy is None
+
+
+def test_weights_for():
+    model, _ = noise()
+    core = Core(plan_for(model, "icebreaker"), input_lanes=1)
+    assert device.weights_for(model, None, 784 * 32) == (load_image(core), 2)
+    with pytest.raises(GategradError, match="takes 7 bytes of weights, not 25088; name the folder"):
+        device.weights_for(model, None, 7)
+
+
+def test_weights_of_a_build(tmp_path):
+    model, _ = noise()
+    (tmp_path / "weights.bin").write_bytes(bytes(range(9)))
+    (tmp_path / "summary.json").write_text('{"samples_together": 2}')
+    assert device.weights_for(model, None, 9, tmp_path) == (bytes(range(9)), 2)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(GategradError, match=r"summary\.json is no summary of a build "):
+        device.weights_for(model, None, 9, tmp_path)
+    with pytest.raises(GategradError, match=r"gone.weights\.bin: no such file"):
+        device.weights_for(model, None, 9, tmp_path / "gone")
+
+
+def test_inputs_as_the_link_carries_them():
+    x = gategrad.load_data("digits").x_test[:2].astype(int)
+    assert device.pack_inputs(x, 5) == [bytes(row.tolist()) for row in x]
+    assert device.pack_inputs(x[:, :2] * 0 - 3, 8)[0] == b"\xfd\xfd"
+    assert device.pack_inputs(x[:, :1] * 0 - 3, 12)[0] == b"\xfd\xff"
