@@ -55,7 +55,7 @@ def main():
             "install one, or name it: make PYTHON=python3.12"
         )
     folder = Path(sys.argv[1])
-    print("Setting up Python packages, once: about 400 MB to download", file=sys.stderr, flush=True)
+    print("Setting up Python packages, once: about 300 MB to download", file=sys.stderr, flush=True)
     made = subprocess.run(
         [sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True
     )

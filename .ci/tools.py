@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from gategrad.boards.tools import find_tool
 from gategrad.errors import GategradError
@@ -35,8 +36,8 @@ def warm(tool: str) -> None:
 
 def main() -> None:
     try:
-        for tool in TOOLS:
-            warm(tool)
+        with ThreadPoolExecutor(2) as pool:  # each compiles on one core
+            list(pool.map(warm, TOOLS))
     except GategradError as error:
         sys.exit(f"gategrad: {error}")
 

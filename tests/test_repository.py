@@ -1,0 +1,221 @@
+"""The repository: what documents promise exists, nothing names a machine, linters pass."""
+
+import ast
+import itertools
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import gategrad
+from gategrad.boards.board import boards
+from gategrad.cli import cli
+from gategrad.graph import Network
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("gategrad", "golden", "hdl", "sim", "boards")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
+TEXT = {".py", ".md", ".toml", ".v", ".cpp", ".h", ".json", ".yml", ".cfg", ""}
+#: Folders of one machine, in pieces so that this file is clean.
+FOLDERS = ("root", "home", "Users", "work", "opt")
+MACHINE = re.compile(rf"(?<![\w.$-])/({'|'.join(FOLDERS)})/\w")
+#: Hosts that a link may name.
+HOSTS = {"keepachangelog.com"}
+
+
+def tracked() -> list[Path]:
+    """The files of the repository, or of the folder where there is no git."""
+    if shutil.which("git") and (ROOT / ".git").exists():
+        done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode == 0 and done.stdout:
+            return [p for name in done.stdout.split("\n") if name and (p := ROOT / name).is_file()]
+    folders = (*PACKAGES, "tests", "docs", "examples", "bench", ".ci")
+    found = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
+    return [p for p in found if not {".cache", "__pycache__"} & set(p.parts)]
+
+
+def blocks(document: Path, *languages: str) -> list[str]:
+    """The fenced code blocks of ``document`` in the given languages ("" for none)."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for language, text in found if language in languages]
+
+
+def commands(document: Path) -> list[str]:
+    """Lines of ``document`` that a reader types: in code blocks, and in `code` of the prose."""
+    lines = [line for block in blocks(document, "", "sh") for line in block.splitlines()]
+    lines += re.findall(r"`((?:gategrad|make) [^`]*)`", document.read_text())
+    return [re.split(r"\s{2,}#|\s{3,}", line.strip())[0] for line in lines]
+
+
+def problem(command: str) -> str | None:
+    """What is wrong with a `gategrad` or `make` command line, None if nothing is."""
+    words = command.split()
+    if words[0] == "make":
+        text = (ROOT / "Makefile").read_text()
+        goals = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
+        missing = [goal for goal in goals if not re.search(rf"^{goal}:", text, re.MULTILINE)]
+        return f"no target {missing[0]}" if missing else None
+    verb = words[1]
+    if verb not in cli.commands:
+        return f"no command {verb}"
+    known = {o for p in cli.commands[verb].params for o in p.opts} | {"--help"}
+    options = [word for word in words[2:] if word.startswith("-")]
+    unknown = [option for option in options if option not in known]
+    return f"{verb} has no option {unknown[0]}" if unknown else None
+
+
+def test_no_machine_is_named():
+    for path in tracked():
+        if path.suffix in TEXT:
+            text = path.read_text(errors="replace")
+            assert not MACHINE.search(text), f"{path.relative_to(ROOT)}: {MACHINE.search(text)}"
+            for host in re.findall(r"https?://([\w.-]+)", text):
+                assert host in HOSTS, f"{path.relative_to(ROOT)} names the host {host}"
+
+
+@pytest.mark.parametrize("text", ["/".join(("", "root", "x")), "in " + "/".join(("", "work", "a"))])
+def test_a_machine_path_would_be_found(text):
+    assert MACHINE.search(text)
+    assert not MACHINE.search("GET a/work/b and /dev/ttyUSB1")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_commands_exist(document):
+    typed = [c for c in commands(document) if re.match(r"(gategrad|make) [a-z]", c)]
+    assert [f"{c}: {why}" for c in typed if "|" not in c and (why := problem(c))] == []
+
+
+def test_a_wrong_command_would_be_found():
+    assert problem("gategrad train NET --dat mnist -o x") == "train has no option --dat"
+    assert problem("gategrad fly") == "no command fly"
+    assert problem("make tea") == "no target tea"
+    assert any(c.startswith("gategrad build") for c in commands(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_resolve(document):
+    for target in re.findall(r"\]\(([^)\s#]+)", document.read_text()):
+        if "://" not in target:
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_blocks_are_valid(document, tmp_path):
+    """Networks load, and what Python blocks import from gategrad is there."""
+    for block in blocks(document, "toml"):
+        path = tmp_path / "net.toml"
+        path.write_text(block)
+        assert Network.load(path).nodes
+    for block in blocks(document, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gategrad"):
+                module = __import__(node.module, fromlist=["x"])
+                assert [a.name for a in node.names if not hasattr(module, a.name)] == []
+            names_it = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+            if names_it and node.value.id == "gategrad":
+                assert hasattr(gategrad, node.attr), f"gategrad.{node.attr}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.toml")), ids=lambda p: p.name)
+def test_examples_load_and_say_how_to_train_them(path):
+    assert Network.load(path).nodes
+    hint = re.search(r"gategrad train examples/\S+", path.read_text())
+    assert hint is None or hint[0].endswith(path.name)
+
+
+def test_paths_in_documents_exist():
+    for document in DOCUMENTS:
+        for name in re.findall(r"`((?:golden|hdl|sim|boards|tests|docs|examples|bench)/[\w./-]+)`",
+                               document.read_text()):
+            assert "X" in name or (ROOT / name).exists(), f"{document.name}: {name}"
+
+
+def components() -> dict[str, str]:
+    """Component classes of hdl/, with their files."""
+    found = {}
+    for path in sorted((ROOT / "hdl").glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            bases = getattr(node, "bases", [])
+            if any(ast.unparse(base).endswith("Component") for base in bases):
+                found[node.name] = path.name
+    return found
+
+
+def test_every_component_is_tested():
+    """By name, or inside the component of which it is a part, which then has a test."""
+    parts = {"ChannelTable", "SerialMultiplier", "Serialise", "Loader", "Multiplier",
+             "DualMultiplier", "WideMultiplier", "SinglePortRam", "MatVec"}  # fmt: skip
+    tests = "\n".join(p.read_text() for p in (ROOT / "tests").glob("*.py") if p != Path(__file__))
+    whole = components()
+    assert {"Dense", "MacArray", "Replay"} <= set(whole) and parts <= set(whole)
+    for name, file in whole.items():
+        if name not in parts:
+            assert re.search(rf"\b{name}\(", tests), f"no test makes a {name} of hdl/{file}"
+    hdl = {p.name: p.read_text() for p in (ROOT / "hdl").glob("*.py")}
+    hdl["core.py"] = (ROOT / "gategrad" / "core.py").read_text()
+    for name in parts:
+        others = [text for file, text in hdl.items() if file != whole[name]]
+        assert any(re.search(rf"\b{name}\b", text) for text in others), f"{name} is no part"
+
+
+def test_golden_has_a_test_for_every_module():
+    tests = "\n".join(p.read_text() for p in (ROOT / "tests").glob("test_*.py"))
+    for path in (ROOT / "golden").glob("[a-z]*.py"):
+        name = path.stem
+        named = rf"gategrad\.golden\.{name}\b|from gategrad\.golden import [^\n]*\b{name}\b"
+        assert re.search(named, tests) or name == "exact", f"no test imports golden/{name}.py"
+
+
+def test_files_are_small():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in tracked()
+        if path.suffix == ".py" and (lines := len(path.read_text().splitlines())) > 500
+    }
+    assert long == {}
+
+
+def test_board_table_is_complete():
+    text = (ROOT / "docs" / "boards.md").read_text()
+    for board in boards():
+        family, _, size = board.name.rpartition("-")
+        assert f"`{board.name}`" in text or (f"`{family}-" in text and f"`-{size}`" in text)
+
+
+def test_package_data_and_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["version"] == gategrad.__version__
+    installed = set(project["tool"]["setuptools"]["package-dir"].values())
+    assert installed == set(PACKAGES)
+    heading = rf"^## (Unreleased$|\[?{re.escape(gategrad.__version__)})"
+    assert re.search(heading, (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert project["project"]["license"] == "BSD-2-Clause"
+    assert (ROOT / "LICENSE").read_text().startswith("BSD 2-Clause")
+
+
+def test_every_dependency_says_why():
+    """A comment stands above each dependency, or beside it; no range is open at the top."""
+    text = (ROOT / "pyproject.toml").read_text()
+    listed = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    assert listed
+    lines = [line.strip() for line in listed[1].splitlines()]
+    for before, line in itertools.pairwise(lines):
+        if line.startswith('"'):
+            assert before.startswith("#"), f"{line} says not what it is for"
+            assert "<" in line, f"{line} has no upper end"
+
+
+def test_every_command_has_an_example():
+    for name, command in cli.commands.items():
+        text = click.Context(command).command.help or ""
+        assert f"gategrad {name}" in text, f"gategrad {name} --help has no example"
+
+
+def test_lint():
+    """ruff and mypy: what `make lint` runs."""
+    done = subprocess.run([str(ROOT / ".ci" / "lint")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
