@@ -24,6 +24,9 @@ from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Resources))
+#: What a share of each resource is worth. Logic is what everything else on the device needs too, and
+#: what slows it down when it gets full; a memory or multiplier that nobody uses is wasted.
+WEIGHT = np.array([1.0, 0.2, 0.2, 0.3, 0.02])
 TITLES = {
     "luts": "logic cells",
     "ffs": "flip-flops",
@@ -292,7 +295,7 @@ def _choose(groups: list[list[_Option]], cycles: float, room: np.ndarray):
     if not all(fast):
         return None, False
     costs = [np.array([_vector(o.resources) for o in options]) for options in fast]
-    scarcity = 1 / np.maximum(room, 1)
+    scarcity = _scarcity(room)
     price, best, least = scarcity, None, np.inf
     for _ in range(60):
         picks = [int(np.argmin(cost @ price)) for cost in costs]
@@ -311,12 +314,16 @@ def _choose(groups: list[list[_Option]], cycles: float, room: np.ndarray):
 
 def _reconsidered(costs, picks: list[int], room: np.ndarray, order) -> list[int]:
     """``picks`` with each node's, in ``order``, the cheapest that fits beside the others."""
-    picks, scarcity = list(picks), 1 / np.maximum(room, 1)
+    picks, scarcity = list(picks), _scarcity(room)
     for index in order:
         left = room - _used(costs, picks) + costs[index][picks[index]]
         fits = np.all(costs[index] <= left, axis=1)
         picks[index] = int(np.argmin(np.where(fits, costs[index] @ scarcity, np.inf)))
     return picks
+
+
+def _scarcity(room: np.ndarray) -> np.ndarray:
+    return WEIGHT / np.maximum(room, 1)
 
 
 def _used(costs: list[np.ndarray], picks: list[int]) -> np.ndarray:
