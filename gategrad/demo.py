@@ -33,7 +33,9 @@ def main() -> None:
     with Stages() as stages:
         generate(model, board, OUTPUT / "core", progress=stages)
     results = []
-    for backend, samples in (("amaranth", SLOW_SAMPLES), ("verilator", len(x))):
+    for backend, samples in (
+        ("numpy", len(x)), ("amaranth", SLOW_SAMPLES), ("verilator", len(x))
+    ):  # fmt: skip
         with Stages(f"{backend}: ") as stages:
             results.append(
                 simulate(
@@ -43,7 +45,7 @@ def main() -> None:
     with Stages() as stages:
         built = build(model, board, OUTPUT / BOARD, progress=stages)
 
-    fast = results[-1]
+    golden, slow, fast = results
     table = built.table()
     used = ", ".join(
         f"{table['resources'][key]['used']} of {table['resources'][key]['available']} {title}"
@@ -60,13 +62,15 @@ gategrad: 784-32-10 on {board.title}
 on {len(x)} held-out images
   agreement   {len(x)} images in Verilator, {SLOW_SAMPLES} in Amaranth's simulator: \
 {differing} differ from NumPy in any bit
+  simulation  NumPy {golden.samples / (golden.seconds or 1):,.0f} images/s; Verilator \
+{fast.cycles_per_second or 0:,.0f} cycles/s, Amaranth {slow.cycles_per_second or 0:,.0f}
   speed       {cycles:g} cycles an image; clock {table['clock_mhz']:g} MHz \
 ({table['fmax_mhz']:.1f} met): {built.report.frequency / cycles:,.0f} images/s
   multipliers {table['multipliers']} in use, {table['mac_efficiency']:.1%} of their cycles useful
   resources   {used}
   files       {path} (model), {OUTPUT / 'core' / 'core.v'} (Verilog),
               {OUTPUT / BOARD / built.report.bitstream} (bitstream)
-  next        gategrad flash {OUTPUT / BOARD}; gategrad run {path} --board {BOARD} \
+  next        gategrad flash {OUTPUT / BOARD}; gategrad run {path} --build {OUTPUT / BOARD} \
 --port PORT --data mnist""")
     for result in results:
         if result.difference:

@@ -1,5 +1,6 @@
 """Folders of results: they appear whole or not at all, and never replace what is not ours."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ def output_folder(directory: str | Path, mark: str, verb: str) -> Iterator[Path]
     ``mark``: a file by which an earlier output of ``verb`` is known; only that, or an empty folder,
     is replaced. Raises :class:`GategradError` naming ``directory``.
     """
-    directory = Path(directory)
+    # "." and the like have no name and no parent of their own.
+    directory = Path(os.path.abspath(directory)) if not Path(directory).name else Path(directory)
     try:
         taken = directory.is_symlink() or (
             directory.exists()

@@ -85,5 +85,6 @@ def show_simulation(result: Simulation) -> None:
     if result.cycles_per_second:
         text += f", {result.cycles_per_second:,.0f} cycles/s"
     if result.seconds:
-        text += f", {result.samples / result.seconds:,.0f} samples/s"
+        rate = result.samples / result.seconds
+        text += f", {rate:,.0f} samples/s" if rate >= 10 else f", {rate:.2g} samples/s"
     out.print(text)

@@ -239,6 +239,8 @@ def build(
     ``frequency``: Hz to aim for, by default the board's. Raises :class:`GategradError`.
     """
     found = find_board(board) if isinstance(board, str) else board
+    if frequency is not None and not 0 < frequency < math.inf:
+        raise GategradError(f"a frequency must be above 0 Hz and finite, not {frequency:g}")
     planned = plan_for(model, found, rate)
     core = Core(planned, input_lanes=1)
     with output_folder(directory, REPORT, "build") as work:

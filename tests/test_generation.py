@@ -130,6 +130,15 @@ def test_folder_appears_whole_or_not_at_all(tmp_path, there):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["out"]
 
 
+def test_the_folder_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with output_folder(".", "mark", "test") as work:
+        (work / "mark").write_text("new")
+    assert contents(tmp_path / "here") == {"mark": b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(GategradError, match="is not an output of `gategrad test`"), output_folder(
