@@ -10,7 +10,7 @@ fast enough; the plan is the smallest such number for which everything fits the 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
 
 FIELDS = tuple(field.name for field in dataclasses.fields(Resources))
-#: What a share of each resource is worth. Logic is what everything else on the device needs too, and
-#: what slows it down when it gets full; a memory or multiplier that nobody uses is wasted.
+#: What a share of each resource is worth. Logic is what everything else on the device needs too,
+#: and what slows it down when it gets full; a memory or multiplier that nobody uses is wasted.
 WEIGHT = np.array([1.0, 0.2, 0.2, 0.3, 0.02])
 TITLES = {
     "luts": "logic cells",
@@ -196,33 +196,50 @@ def plan(
         pairs = tuple(NodePlan(n, layout) for n, layout in zip(model.nodes, layouts, strict=True))
         return Plan(model, technology, pairs, budget, overhead)
 
-    if cycles is not None:
-        choice, fits = _choose(groups, cycles, room)
-        if choice is None:
-            fastest = max(min(o.cycles for o in options) for options in groups)
-            raise GategradError(
-                f"{model.name}: no layout reaches {cycles:.0f} cycles a sample; "
-                f"the fastest takes {fastest:.0f}"
-            )
-        if not fits:
-            _refuse(made(choice), f"at {cycles:.0f} cycles a sample", "ask for a lower rate")
-        return made(choice)
+    def chosen(cycles: float) -> tuple[Plan, bool]:
+        """The cheapest plan at ``cycles``, one of the rates, and whether it fits and is as fast."""
+        around = np.zeros(len(FIELDS))
+        for _ in range(4):
+            choice, fits = _choose(groups, cycles, room - around)
+            found = made(choice)
+            if not fits or found.fits:
+                break
+            # What stands between the layers is known only now, and needs room as well.
+            around = np.maximum(around, _vector(found.resources) - _vector(found._layers()))
+        return found, fits and found.fits and found.cycles_per_sample <= cycles
 
-    # The rate is that of some layout of some node: search those numbers, fastest first.
+    # The rate is that of some layout of some node.
     floor = max(min(o.cycles for o in options) for options in groups)
     rates = sorted({o.cycles for options in groups for o in options if o.cycles >= floor})
+    if cycles is not None:
+        enough = [rate for rate in reversed(rates) if rate <= cycles]
+        found = None
+        # A converter may be slower than the layers beside it: then layers a little faster.
+        for rate in enough[:8]:
+            tried, fits = chosen(rate)
+            if fits:
+                return tried
+            found = found or tried
+        if found is None or found.fits:
+            raise GategradError(
+                f"{model.name}: no layout reaches {cycles:.0f} cycles a sample; "
+                f"the fastest takes {floor:.0f}"
+            )
+        _refuse(found, f"at {cycles:.0f} cycles a sample", "a lower rate")
+
+    # As fast as it fits: the first of the rates, fastest first, that does.
     low, high, best = 0, len(rates) - 1, None
     while low <= high:
         middle = (low + high) // 2
-        choice, fits = _choose(groups, rates[middle], room)
-        if choice is not None and fits:
-            best, high = choice, middle - 1
+        found, fits = chosen(rates[middle])
+        if fits:
+            best, high = found, middle - 1
         else:
             low = middle + 1
     if best is None:
-        choice, _ = _choose(groups, rates[-1], room)
-        _refuse(made(choice), "even in its smallest form", "a larger board")
-    return made(best)
+        found, _ = chosen(rates[-1])
+        _refuse(found, "even in its smallest form", "a larger board")
+    return best
 
 
 @dataclass(frozen=True)
@@ -292,8 +309,6 @@ def _choose(groups: list[list[_Option]], cycles: float, room: np.ndarray):
     cheapest at the first prices in the room that the others leave.
     """
     fast = [[o for o in options if o.cycles <= cycles] for options in groups]
-    if not all(fast):
-        return None, False
     costs = [np.array([_vector(o.resources) for o in options]) for options in fast]
     scarcity = _scarcity(room)
     price, best, least = scarcity, None, np.inf
@@ -330,7 +345,7 @@ def _used(costs: list[np.ndarray], picks: list[int]) -> np.ndarray:
     return sum(cost[pick] for cost, pick in zip(costs, picks, strict=True))
 
 
-def _refuse(plan: Plan, how: str, help: str) -> None:
+def _refuse(plan: Plan, how: str, help: str) -> NoReturn:
     """Say which resource is short, by how much, and which layer takes most of it."""
     shortage = plan.shortage() or {"luts": (plan.total.luts, plan.budget.luts)}
     name, (needed, available) = max(
