@@ -195,6 +195,8 @@ class Requantise(wiring.Component):
                 values = self._multiplied(m, pipe, pipe.register(values))
         if self._constants is not None:
             values = pipe.register(self._rounded(m, values, pipe.moves))
+        elif self.spec.shift < 0:  # with constants, it is done before they are added
+            values = [value << -self.spec.shift for value in values]
         if self._finishes:
             values = pipe.register(self._finished(m, values, pipe.moves))
         else:
@@ -259,8 +261,6 @@ class Requantise(wiring.Component):
         """Shift, round halves to even, saturate, and zero the pad lanes."""
         if self._real is not None:
             m.d.comb += self._tables["real"].step.eq(moves)
-        if self._constants is None and self.spec.shift < 0:
-            values = [value << -self.spec.shift for value in values]
         finished = []
         for k, value in enumerate(values):
             rounded = self._dropped(value)

@@ -1,8 +1,8 @@
-"""Any small network of any widths on any device: golden's bits in Verilator, at the planned rate."""
+"""Any small network of any widths on any device: golden's bits in Verilator, stalls or not."""
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gategrad.backends import simulate
@@ -13,7 +13,6 @@ from gategrad.layers import Dense
 from gategrad.quantise import quantise
 from gategrad.reference import initialise
 from gategrad.sim.result import Stalls
-from gategrad.verbs import plan_for
 
 BOARDS = [None, "icebreaker", "hx8k", "ulx3s-25f"]
 
@@ -47,14 +46,17 @@ def untrained(dense, source, scale, seed=0):
 
 
 @pytest.mark.parametrize("board", BOARDS)
-@settings(max_examples=2, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=2,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],  # each example is a compilation: no shrinking
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(dense=layers, source=inputs, scale=st.sampled_from(["power_of_two", "free"]))
-def test_bits_and_rate(board, dense, source, scale):
+def test_bits(board, dense, source, scale):
     model, x = untrained(dense, source, scale)
     result = simulate(model, x, backend="verilator", board=board)
     assert result.mismatches == 0, result.difference
-    # A source that never waits meets a core that never makes it wait longer than planned.
-    assert result.cycles_per_sample <= 1.1 * plan_for(model, board).cycles_per_sample
     stalled = simulate(model, x, backend="verilator", board=board, stalls=Stalls(1, 0.4, 0.4))
     assert stalled.mismatches == 0, stalled.difference

@@ -162,3 +162,15 @@ def test_refusals():
     spec = RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, (1, 2))
     with pytest.raises(ValueError, match="2 multipliers for 3 channels"):
         Requantise(spec, None, 3)
+
+
+@pytest.mark.parametrize("out", ["Q3.7", "Q2.7", "UQ2.7"])
+@pytest.mark.parametrize("bias", [None, [0, 0], [3, -5]])
+def test_left_shift_with_and_without_a_bias(out, bias):
+    """More fraction bits than the accumulator has, whether or not anything else is to be done."""
+    spec = RequantiseSpec.by_shift(Format.parse("Q3.6"), Format.parse(out))
+    values = list(range(spec.acc.min, spec.acc.max + 1))
+    added = np.array(values) + np.resize(bias or [0, 0], len(values))
+    dut = Requantise(spec, bias, channels=2)
+    expected = [[int(v)] for v in requantise.forward(spec, added)]
+    assert run_stream(dut, [[v] for v in values], len(values)) == expected
