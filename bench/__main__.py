@@ -60,9 +60,12 @@ def run(name: str, folder: Path) -> bool:
     with target.with_suffix(".log").open("w") as log:
         command = [sys.executable, "-m", "bench.cases", name, str(partial)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    if done.returncode == 0:
+        if changed := fingerprint() != folder.name:
+            log.write("the sources changed while this was measured\n")
+    if done.returncode == 0 and not changed:
         partial.rename(target)
-    return done.returncode == 0
+        return True
+    return False
 
 
 def result_of(name: str, folder: Path) -> Path:

@@ -55,7 +55,8 @@ def _build(name: str, board: dict, core: dict) -> Iterator[Goal]:
     fmax, dsps = board["fmax_mhz"], board["resources"]["dsps"]["used"]
     if least:
         lanes = dsps * (2 if "icebreaker" in name else 1)
-        yield f"{name}: MHz", f"at least {least[1]}", f"{fmax:.1f}", fmax >= least[1]
+        text = f"{fmax:.1f}; the PLL makes {board['clock_mhz']:g}"
+        yield f"{name}: MHz after place and route", f"at least {least[1]}", text, fmax >= least[1]
         if least[0]:
             yield (
                 f"{name}: multiplications a cycle in hardware blocks", f"at least {least[0]}",
