@@ -52,7 +52,7 @@ def _build(name: str, board: dict, core: dict) -> Iterator[Goal]:
         "mnist on ulx3s-85f": (128, 110),
         "mnist-4bit on hx8k": (0, 80),
     }.get(name)
-    fmax, dsps = board["fmax_mhz"], board["resources"]["dsps"]["used"]
+    fmax, dsps = board["fmax_mhz"], board["resources"].get("dsps", {"used": 0})["used"]
     if least:
         lanes = dsps * (2 if "icebreaker" in name else 1)
         text = f"{fmax:.1f}; the PLL makes {board['clock_mhz']:g}"

@@ -83,7 +83,8 @@ def _boards(builds: dict) -> str:
     rows = []
     for name, result in builds.items():
         b = result["board"]
-        use = b["resources"]
+        none = {"used": 0, "available": 0}
+        use = {"dsps": none, "brams": none} | b["resources"]
         memory = f"{use['brams']['used']} of {use['brams']['available']}"
         if use.get("sprams", {}).get("used"):
             memory += f" + {use['sprams']['used']} SPRAM"
