@@ -16,7 +16,7 @@ endif
 # Options for pytest:   make test PYTEST="-k dense"
 PYTEST ?=
 
-.PHONY: help setup demo test bench lint clean distclean
+.PHONY: help setup compiler demo test bench lint clean distclean
 
 help:
 	@echo "make demo       MNIST from training to an iCEBreaker bitstream, every bit checked"
@@ -31,18 +31,24 @@ setup: $(READY)
 $(READY): pyproject.toml .ci/setup.py
 	@$(PYTHON) .ci/setup.py $(VENV)
 
-demo: $(READY)
+# Verilator's models are compiled. Said at the start, not after the packages and the training.
+compiler:
+	@for name in $${CXX:-g++ clang++ c++}; do command -v $$name >/dev/null && exit 0; done; \
+	echo "gategrad: a C++ compiler is missing$${CXX:+ (CXX is $$CXX)}: install g++ or clang++" \
+		"(Debian: apt install g++), or set CXX" >&2; exit 1
+
+demo: compiler $(READY)
 	@python -m gategrad.demo
 
 # The linter is one of the tests, so what pytest says at the end is the whole answer.
-test: $(READY)
+test: compiler $(READY)
 	@python .ci/tools.py
 	@python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 lint: $(READY)
 	@.ci/lint
 
-bench: $(READY)
+bench: compiler $(READY)
 	@python .ci/tools.py
 	@python -m bench
 

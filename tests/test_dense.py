@@ -1,4 +1,4 @@
-"""Dense layers: every folding, technology and stall pattern gives golden's bits and the planned rate."""
+"""Dense layers: golden's bits and the planned rate, however folded and whatever stalls."""
 
 import numpy as np
 import pytest

@@ -17,7 +17,7 @@ def play(frames, repeats):
 
 
 def run(frames, repeats, technology=PORTABLE, **options):
-    samples, length, lanes = frames.shape
+    _, length, lanes = frames.shape
     keys = {k: options.pop(k) for k in ("pages", "storage") if k in options}
     dut = Replay(FMT, length=length, repeats=repeats, lanes=lanes,
                  technology=technology.simulated(), **keys)
