@@ -21,7 +21,7 @@ PYTEST ?=
 help:
 	@echo "make demo       MNIST from training to an iCEBreaker bitstream, every bit checked"
 	@echo "make test       linter, types and all tests"
-	@echo "make bench      measure everything again and write docs/benchmarks.md (an hour or more)"
+	@echo "make bench      measure everything again and write docs/benchmarks.md; takes a while"
 	@echo "make lint       linter and types alone"
 	@echo "make setup      Python packages into .venv, which the others do by themselves"
 	@echo "make clean      remove what the others made, except .venv; make distclean: .venv as well"

@@ -84,14 +84,14 @@ def _every(builds: dict) -> Iterator[Goal]:
         f"multiplier-cycles that are useful, least of all builds ({low})", "at least 90 %",
         f"{useful[low]:.1%}", useful[low] >= 0.9,
     )  # fmt: skip
-    cost = {n: r["core"]["luts"] / r["core"]["lanes"] for n, r in builds.items()
-            if r["core"]["lanes"] >= 16}  # fmt: skip
-    if cost:
-        high = max(cost, key=cost.__getitem__)
-        yield (
-            f"cells a multiplication of the core, 16 or more, most of all builds ({high})",
-            "at most 60", f"{cost[high]:.1f}", cost[high] <= 60,
-        )  # fmt: skip
+    large = {n: r["core"] for n, r in builds.items() if r["core"]["lanes"] >= 16}
+    for key, title in (("lut4", "LUT4s"), ("luts", "cells, flip-flops and carries included,")):
+        if cost := {name: core[key] / core["lanes"] for name, core in large.items()}:
+            high = max(cost, key=cost.__getitem__)
+            yield (
+                f"{title} a multiplication of the core, most of those with 16 or more ({high})",
+                "at most 60", f"{cost[high]:.1f}", cost[high] <= 60,
+            )  # fmt: skip
     for key, title in (("luts", "logic"), ("ffs", "flip-flops")):
         off = {n: r["core"]["estimate"][key] / r["core"][key] - 1 for n, r in builds.items()}
         worst = max(off, key=lambda name: abs(off[name]))
