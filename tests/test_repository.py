@@ -2,9 +2,11 @@
 
 import ast
 import itertools
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -217,5 +219,12 @@ def test_every_command_has_an_example():
 
 def test_lint():
     """ruff and mypy: what `make lint` runs."""
-    done = subprocess.run([str(ROOT / ".ci" / "lint")], capture_output=True, text=True, cwd=ROOT)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    done = subprocess.run(
+        [str(ROOT / ".ci" / "lint")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+    )
     assert done.returncode == 0, f"\n{done.stdout}{done.stderr}"
