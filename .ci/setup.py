@@ -5,6 +5,7 @@ Run by the system's Python, of any version, to say in a sentence what is missing
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,17 +16,20 @@ def fail(message):
     sys.exit("gategrad: " + message)
 
 
-def show(text, end=""):
-    """One line that changes, on a terminal; nothing where it would be many."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K" + text[:78] + end)
+def follow(state, done):
+    """What pip is doing and for how long, on one line of a terminal, until ``done``."""
+    start = time.monotonic()
+    while not done.wait(0.5):
+        line = f"  {time.monotonic() - start:4.0f} s  {state[0]}"
+        sys.stderr.write("\r\033[K" + line[:78])
         sys.stderr.flush()
+    sys.stderr.write("\r\033[K")
 
 
 def install(python, log):
-    """pip, its output in ``log``, what it is doing on one line."""
+    """pip, its output in ``log``; returns the seconds it took."""
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    start, lines = time.monotonic(), []
+    start, lines, state, done = time.monotonic(), [], [""], threading.Event()
     pip = subprocess.Popen(
         [*command, "-e", ".[all]"],
         stdin=subprocess.DEVNULL,
@@ -33,14 +37,18 @@ def install(python, log):
         stderr=subprocess.STDOUT,
         text=True,
     )
+    watcher = threading.Thread(target=follow, args=(state, done), daemon=True)
+    if sys.stderr.isatty():
+        watcher.start()
     with log.open("w") as file:
         for line in pip.stdout:
             file.write(line)
             lines.append(line)
-            if line.strip() and " already satisfied" not in line:
-                seconds = time.monotonic() - start
-                show(f"  {seconds:4.0f} s  {' '.join(line.split())}")
-    show("")
+            if line.startswith(("Collecting", "  Downloading", "Installing", "  Preparing")):
+                state[0] = " ".join(line.split())
+    done.set()
+    if watcher.is_alive():
+        watcher.join()
     if pip.wait():
         sys.stderr.writelines(lines[-20:])
         fail(f"pip could not install the packages; all of what it said is in {log}")
