@@ -49,7 +49,9 @@ class Core(wiring.Component):
             for n, layer in zip(plan.nodes, self.layers, strict=True)
             if "w_enable" in layer.signature.members
         ]
-        memories = [(layer.w_data.shape().width, layer.matvec.cycles) for _, layer in self._writable]
+        memories = [
+            (layer.w_data.shape().width, layer.matvec.cycles) for _, layer in self._writable
+        ]
         self.loader = Loader(memories) if memories else None
         self.load_bytes = self.loader.bytes if self.loader else 0
         ports = {

@@ -26,7 +26,7 @@ def activation_hardware(node: Node, params, layout: Layout, technology: Technolo
 
 
 def dense(node: Node, context: Context) -> list[Layout]:
-    """Every folding that is not beaten in both cycles and multipliers, in every memory it may use."""
+    """Every folding not beaten in both cycles and multipliers, in every memory it may use."""
     options = []
     for pe, simd in _foldings(node.spec, context.most):
         for folding in _memories(node.spec, pe, simd, context):

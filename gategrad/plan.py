@@ -95,7 +95,7 @@ class Plan:
     technology: Technology
     nodes: tuple[NodePlan, ...]
     budget: Resources
-    overhead: Resources = Resources()
+    overhead: Resources = Resources()  # noqa: RUF009 (frozen)
 
     @property
     def resources(self) -> Resources:

@@ -116,8 +116,9 @@ class WideMultiplier(wiring.Component):
 class SinglePortRam(wiring.Component):
     """One SB_SPRAM256KA: 16,384 words of 16 bits, one port, not set by the bitstream.
 
-    A write (``enable`` and ``write``) stores the bytes of ``w_data`` that ``mask`` names; a read shows ``data`` one cycle later and
-    keeps it while ``enable`` is low. After a write ``data`` is undefined until the next read.
+    A write (``enable`` and ``write``) stores the bytes of ``w_data`` that ``mask`` names; a read
+    shows ``data`` one cycle later and keeps it while ``enable`` is low. After a write ``data`` is
+    undefined until the next read.
     """
 
     latency = 1

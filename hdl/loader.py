@@ -1,6 +1,6 @@
 """Weight loader: a stream of bytes fills the memories that a bitstream cannot."""
 
-from amaranth.hdl import Mux, Module, Signal, unsigned
+from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 

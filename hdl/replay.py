@@ -29,8 +29,8 @@ class Replay(wiring.Component):
     vectors  that many consecutive frames are held and played side by side (two pages only)
     Latency  pages=1: ``latency`` cycles from a beat in to the same beat out
     Rate     one beat a cycle out: ``length * repeats`` cycles a frame
-    Memory   ``pages * vectors * length * lanes`` elements, in block RAM (``storage="block"``), logic or,
-             with two pages, single-port RAM (``storage="spram"``)
+    Memory   ``pages * vectors * length * lanes`` elements, in block RAM (``storage="block"``),
+             logic or, with two pages, single-port RAM (``storage="spram"``)
     ======== =========================================================================
 
     Raises ``ValueError`` for one page in single-port memory, which cannot read and write at once,

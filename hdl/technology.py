@@ -37,9 +37,10 @@ class Technology:
     """A family of devices: which primitives its components may use.
 
     ``multiplier`` and ``spram`` name hardware that not every device has. ``rows``: weight bits that
-    a multiplier made of logic takes in one cycle; ``bram_bits``: bits of a block RAM. With ``instances`` the
-    components contain the vendor's primitives; without, plain logic of the very same function and
-    latency stands in for them, so that Amaranth's simulator can run any configuration.
+    a multiplier made of logic takes in one cycle; ``bram_bits``: bits of a block RAM. With
+    ``instances`` the components contain the vendor's primitives; without, plain logic of the very
+    same function and latency stands in for them, so that Amaranth's simulator can run any
+    configuration.
     """
 
     name: str
