@@ -1,6 +1,7 @@
 """The repository: what documents promise exists, nothing names a machine, linters pass."""
 
 import ast
+import dataclasses
 import itertools
 import os
 import re
@@ -16,7 +17,8 @@ import pytest
 import gategrad
 from gategrad.boards.board import boards
 from gategrad.cli import cli
-from gategrad.graph import Network
+from gategrad.graph import Input, Network, Quantisation, Training
+from gategrad.layers import Activation, Dense, Flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gategrad", "golden", "hdl", "sim", "boards")
@@ -25,8 +27,23 @@ TEXT = {".py", ".md", ".toml", ".v", ".cpp", ".h", ".json", ".yml", ".cfg", ""}
 #: Folders of one machine, in pieces so that this file is clean.
 FOLDERS = ("root", "home", "Users", "work", "opt")
 MACHINE = re.compile(rf"(?<![\w.$-])/({'|'.join(FOLDERS)})/\w")
+#: Scratch folders, which only tests may name.
+SCRATCH = re.compile(r"(?<![\w.$-])/(var/)?tmp/\w")
 #: Hosts that a link may name.
 HOSTS = {"keepachangelog.com"}
+#: Registries and mirrors, in pieces as well: named by nothing, as a link or otherwise.
+REGISTRY = re.compile(rf"\b({'|'.join(('pypi', 'pythonhosted', 'npmjs', 'crates'))})\.(org|com|io)")
+#: Modules of hdl/ without a test file of their own name, and where they are tested instead.
+ELSEWHERE = {
+    "channel_table": "part of Requantise and Activation: test_requantise, test_activation",
+    "ecp5": "test_cells compares the cells with their models",
+    "ice40": "test_cells compares the cells with their models",
+    "estimate": "costs, which `make bench` compares with place and route",
+    "multiplier": "part of Requantise: test_requantise",
+    "pipe": "part of Requantise and Activation: test_requantise, test_activation",
+    "streams": "every test of a component moves frames with it; test_resize",
+    "technology": "a table",
+}
 
 
 def tracked() -> list[Path]:
@@ -75,6 +92,9 @@ def test_no_machine_is_named():
         if path.suffix in TEXT:
             text = path.read_text(errors="replace")
             assert not MACHINE.search(text), f"{path.relative_to(ROOT)}: {MACHINE.search(text)}"
+            assert not REGISTRY.search(text), f"{path.relative_to(ROOT)}: {REGISTRY.search(text)}"
+            if "tests" not in path.parts:
+                assert not SCRATCH.search(text), f"{path.relative_to(ROOT)}: {SCRATCH.search(text)}"
             for host in re.findall(r"https?://([\w.-]+)", text):
                 assert host in HOSTS, f"{path.relative_to(ROOT)} names the host {host}"
 
@@ -83,6 +103,11 @@ def test_no_machine_is_named():
 def test_a_machine_path_would_be_found(text):
     assert MACHINE.search(text)
     assert not MACHINE.search("GET a/work/b and /dev/ttyUSB1")
+
+
+def test_a_registry_or_scratch_folder_would_be_found():
+    assert REGISTRY.search("see pypi" + ".org/simple") and not REGISTRY.search("PyPI has it.")
+    assert SCRATCH.search("writes /tmp" + "/x") and not SCRATCH.search("demo/tmp/x")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
@@ -100,9 +125,19 @@ def test_a_wrong_command_would_be_found():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_resolve(document):
-    for target in re.findall(r"\]\(([^)\s#]+)", document.read_text()):
-        if "://" not in target:
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+    for target in re.findall(r"\]\(([^)\s]+)", document.read_text()):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        path = document.parent / name if name else document
+        assert path.exists(), f"{document.name}: {target}"
+        assert not anchor or anchor in anchors(path), f"{document.name}: {target}"
+
+
+def anchors(document: Path) -> set[str]:
+    """Names of the headings of ``document``, as links spell them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
@@ -120,6 +155,31 @@ def test_blocks_are_valid(document, tmp_path):
             names_it = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
             if names_it and node.value.id == "gategrad":
                 assert hasattr(gategrad, node.attr), f"gategrad.{node.attr}"
+
+
+def test_the_longest_example_in_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    example = max(blocks(ROOT / "docs" / "getting-started.md", "python"), key=len)
+    names: dict = {}
+    exec(example, names)
+    assert (tmp_path / "core-digits" / "core.v").stat().st_size
+    assert names["model"].info["accuracy"] > 0.9 and names["plan"]["fits"]
+    assert capsys.readouterr().out.rstrip().endswith("0")  # mismatches
+
+
+def test_every_key_of_a_network_is_documented():
+    """With its range: what ``settings.key`` was given, in the row of the table."""
+    text = (ROOT / "docs" / "getting-started.md").read_text().partition("## All keys")[2]
+    rows = re.findall(r"^\| (`\w+`[^|]*) \|(.*)", text.replace(",", ""), re.MULTILINE)
+    for settings in (Input, Training, Quantisation, Dense, Activation, Flatten):
+        for field in dataclasses.fields(settings):
+            found = [row for keys, row in rows if f"`{field.name}`" in keys]
+            assert found, f"{settings.__name__}.{field.name} is in no table"
+            for choice in field.metadata.get("choices", ()):
+                assert choice in text, f"{field.name}: {choice}"
+            high = field.metadata.get("high")
+            if isinstance(high, int) and high < 1 << 62:
+                assert any(str(high) in row for row in found), f"{field.name}: {high}"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.toml")), ids=lambda p: p.name)
@@ -170,6 +230,15 @@ def test_golden_has_a_test_for_every_module():
         name = path.stem
         named = rf"gategrad\.golden\.{name}\b|from gategrad\.golden import [^\n]*\b{name}\b"
         assert re.search(named, tests) or name == "exact", f"no test imports golden/{name}.py"
+
+
+def test_every_module_of_hdl_has_a_test_file_or_a_reason():
+    modules = {p.stem for p in (ROOT / "hdl").glob("[a-z]*.py")}
+    without = {name for name in modules if not (ROOT / "tests" / f"test_{name}.py").exists()}
+    assert without == set(ELSEWHERE)
+    for name, reason in ELSEWHERE.items():
+        for test in re.findall(r"test_\w+", reason):
+            assert (ROOT / "tests" / f"{test}.py").exists(), f"{name}: {test}"
 
 
 def test_files_are_small():
