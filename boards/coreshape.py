@@ -36,6 +36,8 @@ class CoreShape:
     outputs: int
     #: Bytes of the weight image, 0 if the core needs none.
     load_bytes: int = 0
+    #: Frames that have to come before the first result leaves, 1 or 2.
+    frames_at_once: int = 1
 
     def __post_init__(self):
         identity = self.identity(bytes(8))
@@ -49,10 +51,15 @@ class CoreShape:
                 f"a frame of {longest} bytes exceeds the link's {MAX_PAYLOAD}; "
                 "narrower formats or a smaller input would help"
             )
+        if self.frames_at_once not in (1, 2):
+            raise GategradError(
+                f"the link serves cores of 1 or 2 frames at once, not {self.frames_at_once}"
+            )
 
     @classmethod
     def of(cls, core) -> "CoreShape":
-        """The shape of a generated core: ``core.i``, ``.o``, ``.inputs``, ``.outputs``."""
+        """The shape of a generated core: ``core.i``, ``.o``, ``.inputs``, ``.outputs``, and if they
+        are there ``.load_bytes`` and ``.frames_at_once``."""
 
         def element(port):
             layout = port.payload.shape()
@@ -61,7 +68,10 @@ class CoreShape:
         i_shape, i_lanes = element(core.i)
         o_shape, o_lanes = element(core.o)
         load_bytes = getattr(core, "load_bytes", 0)
-        return cls(i_shape, i_lanes, core.inputs, o_shape, o_lanes, core.outputs, load_bytes)
+        together = getattr(core, "frames_at_once", 1)
+        return cls(
+            i_shape, i_lanes, core.inputs, o_shape, o_lanes, core.outputs, load_bytes, together
+        )
 
     @property
     def i_bytes(self) -> int:

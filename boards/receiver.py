@@ -14,6 +14,10 @@ class Receiver(wiring.Component):
     There is no buffer for a frame, so a core has taken its inputs before the CRC is. A frame that
     turns out bad is completed with zeros and its result thrown away. Throughput: a byte every two
     cycles.
+
+    A core that computes frames in pairs keeps the first until its partner comes. If the host went
+    away in between, the next request that brings no frame would wait for ever: after the time that
+    ends a frame it is given a frame of zeros, and that frame's result is thrown away.
     """
 
     def __init__(self, shape: CoreShape, timeout_bits: int):
@@ -54,11 +58,12 @@ class Receiver(wiring.Component):
         )
         error = Signal(ERROR_BITS)
         fed = Signal()
+        half, company = Signal(), Signal()  # half a pair is in the core; zeros became the other
         m.d.comb += [
             self.job.p.kind.eq(kind),
             self.job.p.sequence.eq(sequence),
             self.job.p.error.eq(error),
-            self.job.p.drain.eq(fed & (error != 0)),
+            self.job.p.drain.eq((fed & (error != 0)) | company),
         ]
 
         # Inputs: bytes shift into a beat until it is full.
@@ -81,6 +86,8 @@ class Receiver(wiring.Component):
             m.d.sync += [beat.eq(Cat(beat, value)[8:]), slot.eq(slot + 1), count.eq(count + 1)]
             with m.If(last | pad):
                 m.d.sync += [count.eq(0), pad.eq(1)]
+                with m.If(~pad):
+                    m.d.sync += half.eq(~half)
             with m.If(slot == slots - 1):
                 m.d.sync += [slot.eq(0), self.i.valid.eq(1), pad.eq(0)]
 
@@ -132,7 +139,7 @@ class Receiver(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("HUNT"))
             with m.State("HUNT"):
-                m.d.sync += [error.eq(0), fed.eq(0)]
+                m.d.sync += [error.eq(0), fed.eq(0), company.eq(0)]
                 with m.If(self.byte_valid & sync0):
                     m.next = "SYNC"
             with m.State("SYNC"):
@@ -219,6 +226,15 @@ class Receiver(wiring.Component):
                 m.d.comb += self.job.valid.eq(1)
                 with m.If(self.job.ready):
                     m.next = "HUNT"
+                if shape.frames_at_once > 1:
+                    with m.Elif(silent & half & ~fed):
+                        m.next = "COMPANY"
+            if shape.frames_at_once > 1:
+                with m.State("COMPANY"), m.If(~self.i.valid & ~shifted & ~pad):
+                    m.d.comb += shift.eq(1)
+                    with m.If(last):
+                        m.d.sync += company.eq(1)
+                        m.next = "REPLY"
         return m
 
     def _load(self, m, fail, silent, position):

@@ -2,14 +2,17 @@
 """A board as a backend: a real core behind the simulated link."""
 
 import dataclasses
+import random
 
 import link_support
 import pytest
 from link_support import SimulatedPort
-from small_models import noise
+from small_models import digits, noise
 
 import gategrad
 from gategrad import GategradError, device, layouts
+from gategrad.boards.host import Link
+from gategrad.boards.protocol import Request, encode
 from gategrad.core import Core, load_image
 from gategrad.hdl.technology import ICE40UP, Resources
 from gategrad.plan import Context, plan
@@ -72,6 +75,59 @@ def test_a_corrupted_sample_is_sent_again(tiny):
     port = SimulatedPort(core, to_device=spoil)
     result = device.run(model, port, data.x_test[:4])
     assert result.mismatches == 0 and result.accuracy is None
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_any_number_of_samples(tiny, count):
+    model, data, core = tiny
+    x = model.raw_inputs(data.x_test[:count])
+    with Link(SimulatedPort(core), 1000, model.hash) as link:
+        link.load(load_image(core))
+        assert (device.predict(model, link, x, together=2) == model.forward(x)).all()
+        # Again: the core keeps its weights, and nothing of the run before.
+        assert (device.predict(model, link, x[::-1], together=2) == model.forward(x[::-1])).all()
+
+
+def test_what_a_host_that_died_left_behind(tiny):
+    """Half a pair waits in the core: its result goes to nobody, and the rest still fit."""
+    model, data, core = tiny
+    x = model.raw_inputs(data.x_test[:6])
+    port = SimulatedPort(core)
+    with Link(port, 1000, model.hash, timeout=0.3) as link:
+        link.load(load_image(core))
+        port.write(encode(Request.INFER, 7, device.pack_inputs(x[5:], 8)[0]))
+        port.run(20_000)
+    with Link(port, 1000, model.hash, timeout=0.3) as link:
+        link.load(load_image(core))
+        assert (device.predict(model, link, x[:4], together=2) == model.forward(x[:4])).all()
+
+
+def test_a_bad_line_and_pairs(tiny):
+    """One byte in two hundred is wrong, both ways: late, but never another result."""
+    model, data, core = tiny
+    rng = random.Random(4)
+
+    def noise_on(line: bytes) -> bytes:
+        return bytes(b ^ (1 << rng.randrange(8)) * (rng.random() < 1 / 200) for b in line)
+
+    port = SimulatedPort(core)
+    x = model.raw_inputs(data.x_test[:5])
+    with Link(port, 1000, model.hash, timeout=0.3, retries=20) as link:
+        link.load(load_image(core))
+        port.to_device = port.from_device = noise_on
+        assert (device.predict(model, link, x, together=2) == model.forward(x)).all()
+        assert link.repeated > 0
+
+
+@pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
+def test_digits(monkeypatch, board):
+    """A core as it is built for the board, one input a beat."""
+    monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(digits().hash[:16]))
+    planned = plan_for(digits(), board)
+    core = Core(planned, technology=planned.technology.simulated(), input_lanes=1)
+    data = gategrad.load_data("digits")
+    result = device.run(digits(), SimulatedPort(core), data.x_test[:3], data.y_test[:3], baud=1000)
+    assert (result.samples, result.mismatches) == (3, 0)
 
 
 def test_weights_for():
