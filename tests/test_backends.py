@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The same samples through every backend, and the layer that differs when one is wrong."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -67,6 +68,25 @@ def test_first_layer_that_differs(monkeypatch, backend, node):
     assert result.mismatches > 0
     assert result.difference.startswith(f"layer {node!r}, element 0: golden has ")
     assert backend in result.difference
+
+
+def test_element_whose_weights_are_wrong(monkeypatch):
+    """One weight of one unit, in the memory of the second layer: that unit is named."""
+
+    def wrong(plan, **options):
+        params = {name: dict(values) for name, values in plan.model.params.items()}
+        if "output" in {n.name for n in plan.nodes}:
+            weight = params["output"]["weight"].copy()
+            weight[7] = -weight[7] - 1
+            params["output"]["weight"] = weight
+        model = object.__new__(type(plan.model))
+        vars(model).update(vars(plan.model) | {"params": params})
+        return Core(dataclasses.replace(plan, model=model), **options)
+
+    monkeypatch.setattr(backends, "Core", wrong)
+    result = gategrad.simulate(digits(), "digits", samples=3, backend="amaranth", board="hx8k")
+    assert result.mismatches > 0
+    assert result.difference.startswith("layer 'output', element 7: golden has ")
 
 
 def test_first_layer_behind_an_activation(monkeypatch):

@@ -12,10 +12,13 @@ import pytest
 from small_models import digits, noise
 
 import gategrad
-from gategrad import GategradError
+from gategrad import GategradError, generation
 from gategrad.core import Core, load_image
+from gategrad.golden.format import Format
 from gategrad.output import output_folder
 from gategrad.sim.amaranth import simulate
+from gategrad.sim.result import PortFormat
+from gategrad.sim.verilator import VerilatorModel
 from gategrad.sim.verilog import module_ports
 from gategrad.verbs import plan_for
 
@@ -111,6 +114,44 @@ def test_nothing_is_left_of_a_failure(tmp_path):
     with pytest.raises(GategradError, match="'8core' cannot be the name of a Verilog module"):
         gategrad.generate(digits(), None, tmp_path / "core", name="8core")
     assert not any(tmp_path.iterdir())
+
+
+def test_nothing_is_left_when_the_tools_fail(tmp_path, monkeypatch):
+    folder = tmp_path / "core"
+    gategrad.generate(digits(), None, folder)
+    before = contents(folder)
+
+    def fails(*_, **__):
+        raise GategradError("Yosys stopped")
+
+    monkeypatch.setattr(generation, "to_verilog", fails)
+    for there in (folder, tmp_path / "new"):
+        with pytest.raises(GategradError, match="Yosys stopped"):
+            gategrad.generate(digits(), "hx8k", there)
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["core"]
+
+
+def test_the_files_alone_are_enough(tmp_path):
+    """Verilog, JSON and weights on AXI4-Stream, as somebody else's design would use them."""
+    model, data = noise()
+    gategrad.generate(model, "icebreaker", tmp_path / "core", axi=True)
+    about = json.loads((tmp_path / "core" / "core.json").read_text())
+
+    def port(stream):
+        fmt = Format.parse(stream["format"]["fixed"])
+        return PortFormat(fmt.width, fmt.signed, stream["lanes"], stream["elements"])
+
+    cells = sorted((ROOT / "sim" / "cells").glob("*.v"))
+    ports = port(about["streams"]["i"]), port(about["streams"]["o"])
+    x = model.raw_inputs(data.x_test[:8])
+    with VerilatorModel(
+        tmp_path / "core" / about["verilog"], about["module"], *ports, axi=True, cells=cells
+    ) as simulation:
+        image = (tmp_path / "core" / about["streams"]["load"]["file"]).read_bytes()
+        result = simulation.run(x, timeout_cycles=100_000, load=image)
+    assert (result.outputs == model.forward(x)).all()
+    assert result.latency == about["latency_cycles"]
 
 
 @pytest.mark.parametrize("there", [False, True])
