@@ -43,7 +43,10 @@ def machine() -> dict:
     if (info := Path("/proc/cpuinfo")).exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = names[0].partition(":")[2].strip() if names else ""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return {
+        "commit": commit or "unknown",
         "cpu": cpu or platform.machine(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),

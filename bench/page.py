@@ -4,7 +4,7 @@ from bench.goals import goals
 
 HEAD = """# Benchmarks
 
-Every figure on this page was written by `make bench` from this code. `python -m bench CASE` runs
+Every figure on this page was written by `make bench`. `python -m bench CASE` runs
 one case again; all figures are in [benchmarks.json](benchmarks.json). Nothing here was measured on
 a physical board: clocks are what nextpnr says is met in the slowest corner, cycles are counted in
 simulation of the emitted Verilog.
@@ -21,7 +21,7 @@ def page(results: dict, machine: dict) -> str:
     tools = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     parts = [
         HEAD,
-        f"Measured with Python {machine['python']}, {tools}, on {machine['cores']} cores of "
+        f"Measured at commit {machine['commit']} with Python {machine['python']}, {tools}, on {machine['cores']} cores of "
         f"{machine['cpu']}, two builds at a time.\n",
     ]
     rows = [[*row[:3], "yes" if row[3] else "**no**"] for row in goals(results)]
