@@ -21,8 +21,8 @@ def page(results: dict, machine: dict) -> str:
     tools = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     parts = [
         HEAD,
-        f"Measured at commit {machine['commit']} with Python {machine['python']}, {tools}, on {machine['cores']} cores of "
-        f"{machine['cpu']}, two builds at a time.\n",
+        f"Measured at commit {machine['commit']} with Python {machine['python']}, {tools}, on "
+        f"{machine['cores']} cores of {machine['cpu']}, two builds at a time.\n",
     ]
     rows = [[*row[:3], "yes" if row[3] else "**no**"] for row in goals(results)]
     parts.append("## Goals\n\n" + _table(["what", "goal", "measured", "reached"], rows))

@@ -202,11 +202,10 @@ class Built:
     def table(self) -> dict[str, Any]:
         """Plain JSON: measured figures, with the plan's estimates beside them."""
         report, cycles = self.report, self.plan.cycles_per_sample
-        used = {
-            name: dataclasses.asdict(report.resources[name])
-            for name in usage(self.plan)
-            if name in report.resources
-        }
+        # A device without multipliers reports none of them.
+        used = usage(self.plan)
+        for name, have in used.items():
+            have["used"] = report.resources[name].used if name in report.resources else 0
         return figures(self.plan, report.frequency) | {
             "board": report.board,
             "model": self.plan.model.name,
