@@ -1,0 +1,58 @@
+"""Concatenate: the channels of several tensors behind each other, in one format."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gategrad.golden import requantise
+from gategrad.golden.format import Format
+from gategrad.golden.requantise import RequantiseSpec
+
+
+@dataclass(frozen=True)
+class ConcatenateSpec:
+    """``pixels`` pixels of ``channels[k]`` channels come from input ``k``.
+
+    ``requantise[k]`` brings input ``k``, of format ``requantise[k].acc``, to the common output
+    format. Raises ``ValueError`` for fewer than two inputs, outputs of unequal formats and
+    multipliers.
+    """
+
+    pixels: int
+    channels: tuple[int, ...]
+    requantise: tuple[RequantiseSpec, ...]
+
+    def __post_init__(self) -> None:
+        if self.pixels < 1 or not self.channels or min(self.channels) < 1:
+            raise ValueError(f"a concatenation of {self.pixels} pixels of {self.channels} channels")
+        if len(self.channels) != len(self.requantise) or len(self.channels) < 2:
+            raise ValueError(
+                f"{len(self.channels)} inputs and {len(self.requantise)} requantisations; "
+                "both must be two or more"
+            )
+        if len({r.out for r in self.requantise}) > 1 or any(r.multipliers for r in self.requantise):
+            raise ValueError("all inputs must be brought to one format, by shifts")
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Formats of the inputs."""
+        return tuple(r.acc for r in self.requantise)
+
+    @property
+    def out(self) -> Format:
+        """Format of the outputs."""
+        return self.requantise[0].out
+
+    @property
+    def size(self) -> int:
+        """Elements out."""
+        return self.pixels * sum(self.channels)
+
+
+def forward(spec: ConcatenateSpec, *inputs) -> np.ndarray:
+    """Samples x (pixels * channels[k]) each -> samples x (pixels * all channels), int64."""
+    parts = [
+        requantise.forward(r, x).reshape(len(x), spec.pixels, channels)
+        for r, x, channels in zip(spec.requantise, inputs, spec.channels, strict=True)
+    ]
+    return np.concatenate(parts, axis=-1).reshape(len(parts[0]), -1)
