@@ -6,12 +6,13 @@ from math import ceil
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, memory
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.activation import GUARD, ActivationSpec
 from gategrad.golden.format import Format
 from gategrad.hdl.channel_table import lookup
+from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, block_ram, product, saturation
 from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import shape_of, tensor_stream
@@ -20,7 +21,7 @@ from gategrad.hdl.technology import PORTABLE, Resources, Technology
 LOGIC_BITS = 4096  # tables up to here are LUTs, larger ones block RAM
 
 
-class Activation(wiring.Component):
+class Activation(Component):
     """``o = f(i)``, or the derivative from the stored output: :mod:`gategrad.golden.activation`::
 
         arithmetic   i ── multiply ──[reg] (leaky) ── shift, round, saturate ──[reg]── o
@@ -53,9 +54,10 @@ class Activation(wiring.Component):
         self._layout, self._rows = _rows(spec)
         bits = len(self._rows) * self._layout.size
         self.storage = storage or ("logic" if bits <= LOGIC_BITS else "block")
-        super().__init__(
-            {"i": In(tensor_stream(spec.x, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
-        )
+
+    def ports(self):
+        spec, lanes = self.spec, self.lanes
+        return {"i": In(tensor_stream(spec.x, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
 
     def schedule(self, times: list[int]) -> list[int]:
         """When beats leave, nothing stalling, if they come at ``times``."""

@@ -6,13 +6,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.replay import Replay
 from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
 
-class Serialise(wiring.Component):
+class Serialise(Component):
     """Takes ``vectors`` frames at once (vector-major beats), sends them one after another.
 
     A replay buffer holds the frames and plays them once for each vector, of which one part is
@@ -32,10 +33,14 @@ class Serialise(wiring.Component):
             pages=2,
             technology=technology,
         )
-        self.width = fmt.width * lanes
-        super().__init__(
-            {"i": In(tensor_stream(fmt, vectors * lanes)), "o": Out(tensor_stream(fmt, lanes))}
-        )
+        self.fmt, self.width = fmt, fmt.width * lanes
+
+    def ports(self):
+        fmt, lanes = self.fmt, self.lanes
+        return {
+            "i": In(tensor_stream(fmt, self.vectors * lanes)),
+            "o": Out(tensor_stream(fmt, lanes)),
+        }
 
     def schedule(self, times: list[int]) -> list[int]:
         """When the beats of the first frames leave, nothing stalling, if they come at ``times``."""

@@ -5,12 +5,13 @@ import itertools
 from typing import NamedTuple
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from gategrad.errors import GategradError
 from gategrad.golden.format import Format
 from gategrad.hdl import ecp5, ice40
+from gategrad.hdl.component import Component
 from gategrad.hdl.streams import shape_of
 from gategrad.hdl.technology import Resources, Technology
 
@@ -42,11 +43,13 @@ def _levels(terms: int) -> int:
     return (terms - 1).bit_length()
 
 
-class MacArray(wiring.Component):
+class MacArray(Component):
     """Sums of products: ``o[v*pe + p] = sum over s of w[p*simd + s] * x[v*simd + s]``.
 
-    Ports: ``x`` (``vectors * simd`` elements of format ``x``), ``w`` (``pe * simd`` of format
-    ``weight``), ``o`` (``vectors * pe`` of ``o_format``, wide enough for any operands). There is no
+    With ``depthwise`` every output has inputs of its own, ``x[(v*pe + p)*simd + s]``.
+
+    Ports: ``x`` (``vectors * simd`` elements of format ``x``; depthwise ``pe`` times as many),
+    ``w`` (``pe * simd`` of format ``weight``), ``o`` (``vectors * pe`` of ``o_format``, wide enough for any operands). There is no
     flow control: operands enter every cycle and results leave ``latency`` cycles later, whatever
     the neighbours do.
 
@@ -91,6 +94,7 @@ class MacArray(wiring.Component):
         weight: Format,
         technology: Technology,
         multiplier: str = "dsp",
+        depthwise: bool = False,
     ):
         if multiplier not in ("dsp", "logic"):
             raise GategradError(f'multiplier must be "dsp" or "logic", not {multiplier!r}')
@@ -113,18 +117,20 @@ class MacArray(wiring.Component):
             "SB_MAC16": ice40.DualMultiplier if self._dual else ice40.WideMultiplier,
             "MULT18X18D": ecp5.Multiplier,
         }.get(self._form)
-        self.pe, self.simd, self.vectors = pe, simd, vectors
+        self.pe, self.simd, self.vectors, self.depthwise = pe, simd, vectors, depthwise
         self.x_format, self.weight_format = x, weight
         self.technology, self.multiplier = technology, multiplier
         low, high = _product_range((x.min, x.max), (weight.min, weight.max))
         self.o_format = Format.for_range(low * simd, high * simd, x.frac + weight.frac)
-        super().__init__(
-            {
-                "x": In(data.ArrayLayout(shape_of(x), vectors * simd)),
-                "w": In(data.ArrayLayout(shape_of(weight), pe * simd)),
-                "o": Out(data.ArrayLayout(shape_of(self.o_format), vectors * pe)),
-            }
-        )
+
+    def ports(self):
+        vectors, pe, simd = self.vectors, self.pe, self.simd
+        inputs = vectors * simd * (pe if self.depthwise else 1)
+        return {
+            "x": In(data.ArrayLayout(shape_of(self.x_format), inputs)),
+            "w": In(data.ArrayLayout(shape_of(self.weight_format), pe * simd)),
+            "o": Out(data.ArrayLayout(shape_of(self.o_format), vectors * pe)),
+        }
 
     @property
     def lanes(self) -> int:
@@ -224,7 +230,11 @@ class MacArray(wiring.Component):
         lanes = [
             (v, p, s) for v in range(self.vectors) for p in range(self.pe) for s in range(self.simd)
         ]
-        operands = [(self.x[v * self.simd + s], self.w[p * self.simd + s]) for v, p, s in lanes]
+        own = self.pe if self.depthwise else 1  # inputs of each output, or shared by all
+        operands = [
+            (self.x[(v * own + p % own) * self.simd + s], self.w[p * self.simd + s])
+            for v, p, s in lanes
+        ]
         if self._form == "logic":
             signed = self.weight_format.signed
             return {

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.mac import MacArray
-from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.memory import UNKNOWN, WeightMemory
 from gategrad.hdl.streams import beats, one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
@@ -75,7 +76,7 @@ def pack_words(values, width: int) -> list[int]:
     ]
 
 
-class MatVec(wiring.Component):
+class MatVec(Component):
     """``o[u] = sum_j weight[u, j] * x[j]`` for ``units`` outputs, ``pe`` by ``simd`` at a time::
 
         i ─────────> MacArray ──> + ──> capture ──> o
@@ -88,7 +89,8 @@ class MatVec(wiring.Component):
     everything behind it flows.
 
     ========== ===========================================================================
-    Ports      ``i``: ``vectors * simd`` elements of ``x`` a beat (vector-major);
+    Ports      ``i``: ``vectors * simd`` elements of ``x`` a beat (vector-major; depthwise ``pe``
+               times as many, a ``simd`` for every unit);
                ``o``: ``vectors * lanes`` accumulators a beat (vector-major);
                ``w_address``, ``w_data``, ``w_enable`` (and ``w_mask`` in SPRAM) if ``weight`` is
                None or in SPRAM; writing starts a new frame and waits for none
@@ -98,7 +100,9 @@ class MatVec(wiring.Component):
     ========== ===========================================================================
 
     ``acc``: format of the accumulator, wide enough for every partial sum. ``weight``: the weights
-    (units x inputs) or None for weights that are written at run time.
+    (units x inputs), None for weights that are written at run time, or
+    :data:`~gategrad.hdl.memory.UNKNOWN` to estimate only. With ``depthwise`` no two units share
+    inputs: each beat brings ``simd`` of them for each of ``pe`` units.
     """
 
     def __init__(
@@ -112,6 +116,7 @@ class MatVec(wiring.Component):
         weight,
         folding: Folding,
         technology: Technology,
+        depthwise: bool = False,
     ):
         self.inputs, self.units, self.x, self.acc = inputs, units, x, acc
         self.folding, self.technology = folding, technology
@@ -124,6 +129,7 @@ class MatVec(wiring.Component):
             weight=weight_format,
             technology=technology,
             multiplier=folding.multiplier,
+            depthwise=depthwise,
         )
         # What a memory cannot be configured with, it has to be sent.
         self.writable = weight is None or folding.weights == "spram"
@@ -131,20 +137,28 @@ class MatVec(wiring.Component):
         self.memory = WeightMemory(
             width=folding.pe * folding.simd * weight_format.width,
             depth=self.cycles,
-            init=None if self.writable else self.words(weight),
+            init=None if self.writable else UNKNOWN if weight is UNKNOWN else self.words(weight),
             technology=technology,
             storage=folding.weights,
             writable=self.writable,
             # Multipliers of logic have no register of their own in front.
             registered=folding.multiplier == "logic",
         )
-        ports = {
-            "i": In(tensor_stream(x, folding.vectors * folding.simd)),
-            "o": Out(tensor_stream(acc, folding.vectors * folding.lanes)),
-        }
-        self.w_ports = [n for n in self.memory.signature.members if n.startswith("w_")]
-        ports |= {name: self.memory.signature.members[name] for name in self.w_ports}
-        super().__init__(ports)
+
+    def ports(self):
+        members, folding = self.memory.signature.members, self.folding
+        lanes = folding.vectors * folding.simd * (folding.pe if self.mac.depthwise else 1)
+        return {
+            "i": In(tensor_stream(self.x, lanes)),
+            "o": Out(tensor_stream(self.acc, folding.vectors * folding.lanes)),
+        } | {name: members[name] for name in self.w_ports}
+
+    @property
+    def w_ports(self) -> list[str]:
+        """The ports that write weights."""
+        if not self.writable:
+            return []
+        return [name for name in self.memory.signature.members if name.startswith("w_")]
 
     def words(self, weight) -> list[int]:
         """The contents of the weight memory for ``weight`` (units x inputs)."""

@@ -5,14 +5,18 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import memory
 from amaranth.lib.wiring import In, Out
 
 from gategrad.errors import GategradError
 from gategrad.hdl import ecp5, ice40
+from gategrad.hdl.component import Component
 from gategrad.hdl.technology import Resources, Technology
 
-__all__ = ["WeightMemory"]
+__all__ = ["UNKNOWN", "WeightMemory"]
+
+#: Contents that are not known yet: a memory of them has a cost, but cannot be built.
+UNKNOWN = object()
 
 STORAGES = ("block", "logic", "spram")
 
@@ -21,7 +25,7 @@ def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
-class WeightMemory(wiring.Component):
+class WeightMemory(Component):
     """``depth`` rows of ``width`` bits; ``data`` is row ``address`` after ``latency`` cycles.
 
     Only cycles with ``enable`` count: while it is low every stage holds. ``storage``:
@@ -32,7 +36,8 @@ class WeightMemory(wiring.Component):
     - ``logic``: LUTs (writable: LUT RAM, on iCE40 flip-flops) and an output register, latency 1.
     - ``spram``: SB_SPRAM256KA (ICE40UP only), latency 1. Always writable and without ``init``.
 
-    ``init`` holds the first rows (integers of ``width`` bits, None for none); the rest is zero.
+    ``init`` holds the first rows (integers of ``width`` bits, None for none, :data:`UNKNOWN` to
+    estimate only); the rest is zero.
     ``writable`` adds the ports ``w_address``, ``w_data`` and ``w_enable``; SPRAM has ``w_mask`` as
     well, a bit for each byte of the row, all ones if it is left alone. A row that is read in
     the cycle in which it is written is undefined. ``spram`` has one port: a write takes it, and
@@ -50,7 +55,7 @@ class WeightMemory(wiring.Component):
         self,
         width: int,
         depth: int,
-        init: Iterable[int] | None,
+        init: Iterable[int] | object | None,
         technology: Technology,
         storage: str = "block",
         writable: bool = False,
@@ -62,23 +67,32 @@ class WeightMemory(wiring.Component):
             raise GategradError(f"a memory needs rows and bits, not {depth} rows of {width} bits")
         if storage == "spram" and not technology.spram:
             raise GategradError(f'{technology.name} has no SPRAM; use storage="block"')
-        rows = [int(row) for row in init or ()]
+        self.unknown = init is UNKNOWN
+        rows = [] if self.unknown else [int(row) for row in init or ()]  # type: ignore[union-attr]
         if len(rows) > depth:
             raise GategradError(f"{len(rows)} rows do not fit a memory of {depth}")
         if any(not 0 <= row < 1 << width for row in rows):
             raise GategradError(f"rows of a memory of {width} bits must be 0 to 2**{width} - 1")
         if storage == "spram" and any(rows):
             raise GategradError("SPRAM cannot be set by a bitstream; write it at run time")
-        self.width, self.depth, self.init = width, depth, rows + [0] * (depth - len(rows))
+        self.width, self.depth, self._rows = width, depth, rows
         self.technology, self.storage, self.registered = technology, storage, registered
         self.writable = writable or storage == "spram"
-        ports = {"address": In(range(depth)), "enable": In(1), "data": Out(width)}
+
+    def ports(self):
+        address = range(self.depth)
+        ports = {"address": In(address), "enable": In(1), "data": Out(self.width)}
         if self.writable:
-            ports |= {"w_address": In(range(depth)), "w_data": In(width), "w_enable": In(1)}
-        if storage == "spram":
-            count = _ceil(width, 8)
+            ports |= {"w_address": In(address), "w_data": In(self.width), "w_enable": In(1)}
+        if self.storage == "spram":
+            count = _ceil(self.width, 8)
             ports["w_mask"] = In(count, init=(1 << count) - 1)
-        super().__init__(ports)
+        return ports
+
+    @cached_property
+    def init(self) -> list[int]:
+        """All rows."""
+        return self._rows + [0] * (self.depth - len(self._rows))
 
     @property
     def latency(self) -> int:
@@ -99,6 +113,8 @@ class WeightMemory(wiring.Component):
         """Hardware memories: SB_RAM40, DP16KD or SB_SPRAM256KA; 0 in logic."""
         if self.storage == "logic" or self.technology.family == "portable":
             return 0
+        if self.unknown:
+            return self.banks * _ceil(self.width, self._tile[1])
         return sum(self._needed(contents) for _, _, contents in self._tiles)
 
     def _needed(self, contents: list[int]) -> bool:
@@ -151,7 +167,7 @@ class WeightMemory(wiring.Component):
         if self.writable and banks > 1:
             control += Resources(luts=banks)  # which bank is written
         if self.storage == "spram":
-            control += Resources(luts=len(self.address) + 3, sprams=self.blocks)
+            control += Resources(luts=(self.depth - 1).bit_length() + 3, sprams=self.blocks)
         elif self.storage == "block":
             control += Resources(brams=self.blocks)
         elif not self.writable:

@@ -6,17 +6,17 @@ them. The buffer takes a frame once and plays it ``repeats`` times, back to back
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.streams import one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
 
-class Replay(wiring.Component):
+class Replay(Component):
     """Plays each frame of ``length`` beats ``repeats`` times.
 
     ======== =========================================================================
@@ -77,12 +77,12 @@ class Replay(wiring.Component):
         ]
         if pages == 2 and length * repeats <= self.memories[0].latency:
             raise ValueError("a frame this short needs no second page")
-        super().__init__(
-            {
-                "i": In(tensor_stream(fmt, lanes)),
-                "o": Out(tensor_stream(fmt, vectors * lanes)),
-            }
-        )
+
+    def ports(self):
+        return {
+            "i": In(tensor_stream(self.fmt, self.lanes)),
+            "o": Out(tensor_stream(self.fmt, self.vectors * self.lanes)),
+        }
 
     @property
     def latency(self) -> int:

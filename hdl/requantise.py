@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from math import ceil
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.channel_table import ChannelTable, Constants, table_cost
+from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, saturation
 from gategrad.hdl.multiplier import (
     SerialMultiplier,
@@ -24,7 +24,7 @@ from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
 
 
-class Requantise(wiring.Component):
+class Requantise(Component):
     """Accumulators to activations: ``saturate(round((i + bias) * multiplier / 2**shift) + zero)``.
 
     Equal to ``golden.requantise.forward(spec, i + bias[channel])``. Channels 0..channels-1 come
@@ -73,9 +73,10 @@ class Requantise(wiring.Component):
             raise ValueError(f"a bias is outside the accumulator's format {spec.acc}")
         self.spec, self.channels, self.lanes, self.technology = spec, channels, lanes, technology
         self._plan(bias, cycles_per_beat)
-        super().__init__(
-            {"i": In(tensor_stream(spec.acc, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
-        )
+
+    def ports(self):
+        spec, lanes = self.spec, self.lanes
+        return {"i": In(tensor_stream(spec.acc, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
 
     def _plan(self, bias: list[int], cycles_per_beat: int) -> None:
         """Constants, intervals and widths."""

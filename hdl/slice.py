@@ -1,15 +1,15 @@
 """Stream register: cuts the paths of ``valid``, ``ready`` and payload between two components."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
 from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import Resources
 
 
-class Slice(wiring.Component):
+class Slice(Component):
     """A register between ``i`` and ``o`` that leaves no combinational path through it.
 
     Latency 1 cycle. With ``full_rate`` a beat a cycle, from two registers; without, a beat every
@@ -17,9 +17,11 @@ class Slice(wiring.Component):
     """
 
     def __init__(self, fmt: Format, lanes: int = 1, *, full_rate: bool = True):
-        self.full_rate = full_rate
-        signature = tensor_stream(fmt, lanes)
-        super().__init__({"i": In(signature), "o": Out(signature)})
+        self.fmt, self.lanes, self.full_rate = fmt, lanes, full_rate
+
+    def ports(self):
+        signature = tensor_stream(self.fmt, self.lanes)
+        return {"i": In(signature), "o": Out(signature)}
 
     def schedule(self, times: list[int]) -> list[int]:
         """When beats leave, nothing stalling, if they come at ``times``."""
@@ -30,7 +32,7 @@ class Slice(wiring.Component):
 
     def cost(self) -> Resources:
         """One register, or two and a multiplexer."""
-        width = len(self.o.payload.as_value())
+        width = self.fmt.width * self.lanes
         if self.full_rate:
             return Resources(luts=2 * width + 4, ffs=2 * width + 2)
         return Resources(luts=width + 2, ffs=width + 1)

@@ -1,0 +1,133 @@
+# amaranth: UnusedElaboratable=no
+"""What dense layers and convolutions have in common: products, sums, requantisation."""
+
+import dataclasses
+from typing import Any
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.hdl.component import Component
+from gategrad.hdl.frames import Serialise
+from gategrad.hdl.matvec import Folding, MatVec
+from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.streams import beats, connect, tensor_stream
+from gategrad.hdl.technology import Resources, Technology
+
+
+class Linear(Component):
+    """``o = requantise(weight @ i + bias)``, the inputs coming once for every group of units::
+
+        i ─> MatVec ─> Requantise ─> [Serialise] ─> o
+
+    A subclass puts in front what brings the inputs that often: :attr:`front`. With ``vectors``
+    above 1 that many input vectors (samples of a dense layer, pixels of a convolution) are computed
+    at once, each weight being read once for all of them; they leave one after another.
+
+    ``spec``: a :class:`~gategrad.golden.dense.DenseSpec` or a
+    :class:`~gategrad.golden.conv.ConvSpec`; ``weight``: units x inputs, None for weights that are
+    written at run time, or :data:`~gategrad.hdl.memory.UNKNOWN` to estimate only; ``bias``: units,
+    in the accumulator's format.
+    """
+
+    def __init__(
+        self,
+        spec: Any,
+        *,
+        units: int,
+        weight,
+        bias,
+        folding: Folding,
+        technology: Technology,
+        depthwise: bool = False,
+    ):
+        self.spec, self.folding = spec, folding
+        self.matvec = MatVec(
+            inputs=spec.inputs,
+            units=units,
+            x=spec.x,
+            weight_format=spec.weight,
+            acc=spec.acc,
+            weight=weight,
+            folding=folding,
+            technology=technology,
+            depthwise=depthwise,
+        )
+        lanes, vectors = folding.lanes, folding.vectors
+        self.requantise = Requantise(
+            _side_by_side(spec.requantise, lanes, vectors),
+            bias=_for_vectors(bias, lanes, vectors),
+            channels=vectors * (units if vectors == 1 else lanes * beats(units, lanes)),
+            lanes=vectors * lanes,
+            technology=technology,
+            # The results of a group leave in the time that it took to compute them.
+            cycles_per_beat=max(1, self.matvec.length * lanes // folding.pe),
+        )
+        self.serialise = None
+        if vectors > 1:
+            self.serialise = Serialise(
+                spec.out, elements=units, lanes=lanes, vectors=vectors, technology=technology
+            )
+
+    #: Elements a beat in.
+    lanes_in: int
+
+    def ports(self):
+        members = self.matvec.signature.members
+        return {
+            "i": In(tensor_stream(self.spec.x, self.lanes_in)),
+            "o": Out(tensor_stream(self.spec.out, self.folding.lanes)),
+        } | {name: members[name] for name in self.matvec.w_ports}
+
+    @property
+    def front(self) -> dict[str, Any]:
+        """What brings the inputs to the matrix-vector unit, by name, in the order of the data."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Everything that is there, by name, in the order in which data flows."""
+        own = {
+            "matvec": self.matvec, "requantise": self.requantise, "serialise": self.serialise,
+        }
+        return self.front | {name: part for name, part in own.items() if part is not None}
+
+    def cost(self) -> Resources:
+        """The sum of the parts."""
+        return sum((part.cost() for part in self.parts.values()), Resources())
+
+    def elaborate(self, platform):
+        m = Module()
+        source = wiring.flipped(self.i)
+        for name, part in self.parts.items():
+            m.submodules[name] = part
+            connect(m, source, part.i)
+            source = part.o
+        connect(m, source, wiring.flipped(self.o))
+        for name in self.matvec.w_ports:
+            m.d.comb += getattr(self.matvec, name).eq(getattr(self, name))
+        return m
+
+
+def _for_vectors(values, lanes: int, vectors: int) -> list[int]:
+    """Constants of the units, beat by beat, the same again for every vector."""
+    values = [int(value) for value in values]
+    if vectors == 1:
+        return values
+    values += [0] * (-len(values) % lanes)
+    return [
+        value
+        for at in range(0, len(values), lanes)
+        for _ in range(vectors)
+        for value in values[at : at + lanes]
+    ]
+
+
+def _side_by_side(spec: RequantiseSpec, lanes: int, vectors: int) -> RequantiseSpec:
+    """The requantisation with the multipliers, if they differ, in the order of a beat."""
+    if vectors == 1 or len(spec.multipliers) < 2:
+        return spec
+    repeated = [m or 1 for m in _for_vectors(spec.multipliers, lanes, vectors)]  # 1 for padding
+    return dataclasses.replace(spec, multipliers=tuple(repeated))
