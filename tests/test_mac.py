@@ -66,6 +66,26 @@ def run(dut: MacArray, operands) -> None:
 
 
 @forms
+def test_depthwise_outputs_have_inputs_of_their_own(technology, multiplier):
+    x, weight = Format(4, 0, signed=False), Format(3, 0)
+    dut = MacArray(3, 2, 2, x, weight, technology.simulated(), multiplier, depthwise=True)
+    source = random.Random(5)
+    operands = [
+        ([source.randint(x.min, x.max) for _ in range(12)],
+         [source.randint(weight.min, weight.max) for _ in range(6)])
+        for _ in range(30)
+    ]  # fmt: skip
+    results = run_amaranth(dut, mac_stimulus(dut, operands))[dut.latency :]
+    for (xs, ws), got in zip(operands, results, strict=True):
+        sums = [
+            sum(ws[2 * p + s] * xs[(3 * v + p) * 2 + s] for s in range(2))
+            for v in range(2)
+            for p in range(3)
+        ]
+        assert got["o"] == pack(sums, dut.o_format.width)
+
+
+@forms
 @pytest.mark.parametrize("x", [Format(2, 0), Format(3, 1, signed=False)], ids=str)
 @pytest.mark.parametrize(
     "weight", [Format(2, 0), Format(2, 0, signed=False), Format(5, 0)], ids=str

@@ -76,6 +76,23 @@ def test_technologies(technology, vectors, memory):
     check(9, 6, folding, technology, extremes=True)
 
 
+@pytest.mark.parametrize("pe, lanes, vectors", [(1, 1, 1), (2, 1, 1), (3, 3, 1), (6, 2, 2)])
+def test_depthwise(pe, lanes, vectors):
+    """Every unit has inputs of its own: a beat brings one for each of ``pe`` units."""
+    weight, x = random_problem(5, 6, 4 * 6)
+    x = x.reshape(4, 6, 5)
+    dut = MatVec(
+        inputs=5, units=6, x=X, weight_format=WEIGHT, acc=ACC, weight=weight,
+        folding=Folding(pe=pe, lanes=lanes, vectors=vectors), technology=PORTABLE, depthwise=True,
+    )  # fmt: skip
+    # samples x (groups x pe) x inputs -> samples x groups x inputs x pe: the order of the beats.
+    beats_in = x.reshape(4, 6 // pe, pe, 5).transpose(0, 1, 3, 2).reshape(4, -1)
+    played = side_by_side(beats_in, pe, vectors).reshape(-1, vectors * pe)
+    out = side_by_side((x * weight).sum(axis=2), lanes, vectors)
+    expected = out.reshape(-1, vectors * lanes).tolist()
+    assert run_stream(dut, played.tolist(), len(expected)) == expected
+
+
 @pytest.mark.parametrize("sink", [0.7, 0.95])
 @pytest.mark.parametrize("folding", [Folding(pe=4, simd=6), Folding(pe=4, simd=1)])
 def test_slow_sink_loses_nothing(folding, sink):
