@@ -95,5 +95,5 @@ def windows(spec: WindowSpec, x, fill: int = 0) -> np.ndarray:
         around = ((0, 0), (top, bottom), (left, right), (0, 0))
         image = np.pad(image, around, constant_values=fill)
     seen = np.lib.stride_tricks.sliding_window_view(image, spec.extent, axis=(1, 2))
-    seen = seen[:, :: spec.stride[0], :: spec.stride[1], :, :: spec.dilation[0], :: spec.dilation[1]]
-    return seen.transpose(0, 1, 2, 4, 5, 3)
+    (down, across), (apart, aside) = spec.stride, spec.dilation
+    return seen[:, ::down, ::across, :, ::apart, ::aside].transpose(0, 1, 2, 4, 5, 3)

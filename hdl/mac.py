@@ -49,9 +49,9 @@ class MacArray(Component):
     With ``depthwise`` every output has inputs of its own, ``x[(v*pe + p)*simd + s]``.
 
     Ports: ``x`` (``vectors * simd`` elements of format ``x``; depthwise ``pe`` times as many),
-    ``w`` (``pe * simd`` of format ``weight``), ``o`` (``vectors * pe`` of ``o_format``, wide enough for any operands). There is no
-    flow control: operands enter every cycle and results leave ``latency`` cycles later, whatever
-    the neighbours do.
+    ``w`` (``pe * simd`` of format ``weight``), ``o`` (``vectors * pe`` of ``o_format``, wide enough
+    for any operands). There is no flow control: operands enter every cycle and results leave
+    ``latency`` cycles later, whatever the neighbours do.
 
     Forms, and their latency up to the sums' tree of ``ceil(log2(simd))`` cycles:
 

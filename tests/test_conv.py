@@ -1,5 +1,7 @@
 """Convolutions: golden's bits and the planned rate, however folded and whatever stalls."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from support import run_stream
@@ -42,6 +44,7 @@ def check(spec, params, folding, technology=PORTABLE, samples=3, **options):
     return dut
 
 
+SAME = WindowSpec(6, 6, 2, (3, 3), (1, 1), (1, 1, 1, 1))
 SMALL = WindowSpec(4, 5, 2, (3, 2), (1, 1), (1, 0, 1, 1))
 
 
@@ -108,8 +111,8 @@ def test_technologies(technology):
 @pytest.mark.parametrize(
     "window, filters, groups, folding",
     [
-        (WindowSpec(6, 6, 2, (3, 3), (1, 1), (1, 1, 1, 1)), 4, 1, ConvFolding(pe=4, simd=2, channels=2)),
-        (WindowSpec(6, 6, 1, (5, 5), (1, 1), (2, 2, 2, 2)), 6, 1, ConvFolding(pe=3, simd=3, taps=5)),
+        (SAME, 4, 1, ConvFolding(pe=4, simd=2, channels=2)),
+        (WindowSpec(6, 6, 1, (5, 5), (1, 1), (2,) * 4), 6, 1, ConvFolding(pe=3, simd=3, taps=5)),
         (WindowSpec(8, 8, 3, (5, 5)), 4, 1, ConvFolding(pe=2, simd=3, channels=3)),
         (WindowSpec(8, 8, 4, (3, 3), (2, 2), (0, 0, 1, 1)), 4, 4, ConvFolding(pe=2, channels=2)),
         (WindowSpec(6, 6, 4, (1, 1)), 8, 1, ConvFolding(pe=4, simd=3, channels=4)),
@@ -123,7 +126,7 @@ def test_rate(window, filters, groups, folding):
     dut = check(spec, params, folding, samples=5, stall_i=0, stall_o=0, record=record)
     beats = spec.size // folding.lanes
     ends = record["o"][beats - 1 :: beats]
-    assert [b - a for a, b in zip(ends[1:], ends[2:], strict=False)] == [dut.cycles] * 3
+    assert [b - a for a, b in pairwise(ends[1:])] == [dut.cycles] * 3
     assert dut.cycles == window.pixels * dut.matvec.cycles
 
 
