@@ -12,6 +12,8 @@ from gategrad.hdl.replay import Replay
 from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
+SMALL = 1024  # bits that LUT RAM holds at less than a block RAM is worth
+
 
 class Serialise(Component):
     """Takes ``vectors`` frames at once (vector-major beats), sends them one after another.
@@ -25,12 +27,16 @@ class Serialise(Component):
         self, fmt: Format, *, elements: int, lanes: int, vectors: int, technology: Technology
     ):
         self.lanes, self.vectors, self.length = lanes, vectors, beats(elements, lanes)
+        # Pixels are short frames: too few bits for a block RAM, or played before one can answer.
+        bits = 2 * vectors * self.length * lanes * fmt.width
+        small = bits <= SMALL and technology.family != "ice40"
         self.replay = Replay(
             fmt,
             length=self.length,
             repeats=vectors,
             lanes=vectors * lanes,
             pages=2,
+            storage="logic" if small or self.length * vectors <= 2 else "block",
             technology=technology,
         )
         self.fmt, self.width = fmt, fmt.width * lanes
