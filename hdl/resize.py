@@ -1,18 +1,19 @@
 # amaranth: UnusedElaboratable=no
 """Stream width converters: the same frame, another number of lanes."""
 
-import math
-
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
+from gategrad.hdl.counter import count
+from gategrad.hdl.gearbox import Gearbox
 from gategrad.hdl.streams import beats, connect, one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources
 
 
-class Resize(wiring.Component):
+class Resize(Component):
     """Carries frames of ``elements`` from ``lanes_in`` to ``lanes_out`` elements a beat.
 
     ========= =========================================================================
@@ -21,36 +22,38 @@ class Resize(wiring.Component):
     Resources one register of the wider side's width, a counter
     ========= =========================================================================
 
-    Where neither number divides the other, two converters meet at their greatest common divisor.
+    Where neither number divides the other, a :class:`~gategrad.hdl.gearbox.Gearbox` does it.
     """
 
     def __init__(self, fmt: Format, *, elements: int, lanes_in: int, lanes_out: int):
         self.fmt, self.elements = fmt, elements
         self.lanes_in, self.lanes_out = lanes_in, lanes_out
-        super().__init__(
-            {"i": In(tensor_stream(fmt, lanes_in)), "o": Out(tensor_stream(fmt, lanes_out))}
-        )
+        self.gearbox = None
+        if max(lanes_in, lanes_out) % min(lanes_in, lanes_out):
+            self.gearbox = Gearbox(
+                fmt, elements=elements, lanes_in=lanes_in, lanes_out=lanes_out
+            )
 
-    @property
-    def latency(self) -> int:
-        """Cycles from a beat to the word that it completes."""
-        return 1 if not self._through else 2
+    def ports(self):
+        return {
+            "i": In(tensor_stream(self.fmt, self.lanes_in)),
+            "o": Out(tensor_stream(self.fmt, self.lanes_out)),
+        }
+
+    #: Cycles from a beat to the word that it completes.
+    latency = 1
 
     @property
     def cycles(self) -> int:
         """Cycles a frame, at full rate."""
-        return beats(self.elements, self._through or min(self.lanes_in, self.lanes_out))
-
-    @property
-    def _through(self) -> int:
-        """Lanes in the middle, or 0 where one conversion is enough."""
-        common = math.gcd(self.lanes_in, self.lanes_out)
-        return 0 if common in (self.lanes_in, self.lanes_out) else common
+        if self.gearbox:
+            return self.gearbox.cycles
+        return beats(self.elements, min(self.lanes_in, self.lanes_out))
 
     def cost(self) -> Resources:
         """One multiplexed register bit per bit of the wider side."""
-        if self._through:
-            return sum((part.cost() for part in self._parts()), Resources())
+        if self.gearbox:
+            return self.gearbox.cost()
         wide = max(self.lanes_in, self.lanes_out) * self.fmt.width
         count = beats(self.elements, min(self.lanes_in, self.lanes_out)).bit_length()
         return Resources(luts=wide + 2 * count + 4, ffs=wide + count + 1)
@@ -59,10 +62,8 @@ class Resize(wiring.Component):
         """When the beats of the first frame leave, nothing stalling, if they come at ``times``."""
         if self.lanes_in == self.lanes_out:
             return times
-        if self._through:
-            for part in self._parts():
-                times = part.schedule(times)
-            return times
+        if self.gearbox:
+            return self.gearbox.schedule(times)
         count = beats(self.elements, self.lanes_out)
         if self.lanes_in < self.lanes_out:
             parts = self.lanes_out // self.lanes_in
@@ -71,23 +72,14 @@ class Resize(wiring.Component):
         parts = self.lanes_in // self.lanes_out
         return one_a_cycle(times[k // parts] + 1 for k in range(count))
 
-    def _parts(self):
-        return (
-            Resize(self.fmt, elements=self.elements, lanes_in=self.lanes_in,
-                   lanes_out=self._through),
-            Resize(self.fmt, elements=self.elements, lanes_in=self._through,
-                   lanes_out=self.lanes_out),
-        )
-
     def elaborate(self, platform):
         m = Module()
         if self.lanes_in == self.lanes_out:
             connect(m, wiring.flipped(self.i), wiring.flipped(self.o))
-        elif self._through:
-            m.submodules.narrow, m.submodules.widen = narrow, widen = self._parts()
-            connect(m, wiring.flipped(self.i), narrow.i)
-            connect(m, narrow.o, widen.i)
-            connect(m, widen.o, wiring.flipped(self.o))
+        elif self.gearbox:
+            m.submodules.gearbox = self.gearbox
+            connect(m, wiring.flipped(self.i), self.gearbox.i)
+            connect(m, self.gearbox.o, wiring.flipped(self.o))
         elif self.lanes_in < self.lanes_out:
             self._collect(m)
         else:
@@ -102,13 +94,7 @@ class Resize(wiring.Component):
         part, full, accept = Signal(range(parts)), Signal(), Signal()
         complete = part == parts - 1
         if total % parts:
-            count = Signal(range(total))
-            end = count == total - 1
-            complete |= end
-            with m.If(accept):
-                m.d.sync += count.eq(count + 1)
-                with m.If(end):
-                    m.d.sync += count.eq(0)
+            complete |= count(m, accept, total, "beat")[1]
         m.d.comb += [
             self.o.valid.eq(full),
             self.o.payload.eq(word),
@@ -138,13 +124,13 @@ class Resize(wiring.Component):
             self.o.payload.as_value().eq(word[:width]),
             self.i.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
         ]
+        accept = Signal()
+        m.d.comb += accept.eq(self.i.valid & self.i.ready)
+        _, last = count(m, accept, beats(self.elements, self.lanes_in), "beat")
         with m.If(sent):
             m.d.sync += [left.eq(left - 1), word.eq(word >> width)]
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(accept):
             m.d.sync += [word.eq(self.i.payload.as_value()), left.eq(parts)]
             if total % parts:
-                words = beats(self.elements, self.lanes_in)
-                count = Signal(range(words))
-                m.d.sync += count.eq(count + 1)
-                with m.If(count == words - 1):
-                    m.d.sync += [count.eq(0), left.eq(total % parts)]
+                with m.If(last):
+                    m.d.sync += left.eq(total % parts)

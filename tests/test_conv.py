@@ -115,7 +115,7 @@ def test_technologies(technology):
         (WindowSpec(6, 6, 1, (5, 5), (1, 1), (2,) * 4), 6, 1, ConvFolding(pe=3, simd=3, taps=5)),
         (WindowSpec(8, 8, 3, (5, 5)), 4, 1, ConvFolding(pe=2, simd=3, channels=3)),
         (WindowSpec(8, 8, 4, (3, 3), (2, 2), (0, 0, 1, 1)), 4, 4, ConvFolding(pe=2, channels=2)),
-        (WindowSpec(6, 6, 4, (1, 1)), 8, 1, ConvFolding(pe=4, simd=3, channels=4)),
+        (WindowSpec(6, 6, 4, (1, 1)), 8, 1, ConvFolding(pe=4, simd=3, channels=4, lanes=2)),
     ],
     ids=str,
 )
