@@ -14,6 +14,7 @@ from gategrad.golden.format import Format
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, block_ram, product, saturation
+from gategrad.hdl.multiplier import times_constant
 from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import shape_of, tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
@@ -155,7 +156,7 @@ class Activation(Component):
         for value in values:
             line = value << shift
             if leaky and spec.x.signed:
-                line = Mux(value < 0, _times(m, value, multiplier), line)
+                line = Mux(value < 0, times_constant(m, value, multiplier), line)
             lines.append(line)
         if leaky:
             lines = pipe.register(lines)
@@ -257,17 +258,3 @@ def _reach(spec: ActivationSpec) -> tuple[int, int]:
     """Bounds of base and rise together."""
     base, rise = spec.chords()
     return (base + np.minimum(rise, 0)).min(), (base + np.maximum(rise, 0)).max()
-
-
-def _times(m: Module, value: Value, multiplier: int) -> Signal:
-    """``value * multiplier`` by shifts, additions and subtractions (canonical signed digits)."""
-    total = Signal(signed(len(value) + multiplier.bit_length() + 1))
-    terms, shift = 0, 0
-    while multiplier:
-        if multiplier & 1:
-            digit = 2 - (multiplier & 3)
-            terms = terms + (value << shift) if digit > 0 else terms - (value << shift)
-            multiplier -= digit
-        multiplier, shift = multiplier >> 1, shift + 1
-    m.d.comb += total.eq(terms)
-    return total

@@ -146,3 +146,17 @@ def multiply_cost(a_width: int, b_width: int, unused: int, technology: Technolog
     if technology.family == "ice40":  # registers of products have logic cells of their own
         total += Resources(luts=cells)
     return total
+
+
+def times_constant(m: Module, value: Value, multiplier: int) -> Signal:
+    """``value * multiplier`` by shifts, additions and subtractions (canonical signed digits)."""
+    total = Signal(signed(len(value) + multiplier.bit_length() + 1))
+    terms, shift = 0, 0
+    while multiplier:
+        if multiplier & 1:
+            digit = 2 - (multiplier & 3)
+            terms = terms + (value << shift) if digit > 0 else terms - (value << shift)
+            multiplier -= digit
+        multiplier, shift = multiplier >> 1, shift + 1
+    m.d.comb += total.eq(terms)
+    return total

@@ -2,63 +2,134 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from gategrad.golden.window import WindowSpec
 
 
-def needed(spec: WindowSpec, vectors: int = 1) -> np.ndarray:
-    """Pixels that must have come before each window can be played: rows x windows of a row.
+@dataclass(frozen=True)
+class WindowSchedule:
+    """What the windows of ``spec`` need in which order, ``vectors`` of them taken side by side.
 
-    ``vectors`` windows are taken side by side. Of a window that lies in the padding, the nearest
-    pixel of the image counts.
+    Pixels are counted in the order in which they come, from 0 in every frame.
     """
-    rows, columns = _origins(spec, vectors)
-    reach = spec.extent[1] + (vectors - 1) * spec.stride[1]
-    bottom = np.clip(rows + spec.extent[0] - 1, 0, spec.height - 1)
-    right = np.clip(columns + reach - 1, 0, spec.width - 1)
-    return bottom[:, None] * spec.width + right + 1
+
+    spec: WindowSpec
+    vectors: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a frame."""
+        return self.spec.height * self.spec.width
+
+    @cached_property
+    def needed(self) -> np.ndarray:
+        """Pixels that must have come before each window is played: rows x windows of a row.
+
+        It never falls: what windows in the padding below need has come for those above.
+        """
+        spec = self.spec
+        rows, columns = self._origins
+        reach = spec.extent[1] + (self.vectors - 1) * spec.stride[1]
+        bottom = np.clip(rows + spec.extent[0] - 1, 0, spec.height - 1)
+        right = np.clip(columns + reach - 1, 0, spec.width - 1)
+        last = bottom[:, None] * spec.width + right
+        return np.maximum.accumulate(last.ravel()).reshape(last.shape) + 1
+
+    @cached_property
+    def finished(self) -> np.ndarray:
+        """Pixels that neither each window nor any later one needs: rows x windows of a row."""
+        spec = self.spec
+        rows, columns = self._origins
+        # A window that starts below the image needs nothing of it.
+        left = np.where(rows[:, None] < spec.height, np.clip(columns, 0, spec.width - 1), 0)
+        first = np.clip(rows, 0, spec.height)[:, None] * spec.width + left
+        return np.minimum.accumulate(first.ravel()[::-1])[::-1].reshape(first.shape)
+
+    @property
+    def _origins(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the upper left pixel, by row and by window of a row."""
+        spec = self.spec
+        rows = np.arange(spec.out_height) * spec.stride[0] - spec.padding[0]
+        columns = np.arange(0, spec.out_width, self.vectors) * spec.stride[1] - spec.padding[1]
+        return rows, columns
+
+    @cached_property
+    def least(self) -> int:
+        """Pixels that have to be held at the same time, or no window would ever be complete."""
+        return int((self.needed - self.finished).max())
+
+    @cached_property
+    def capacity(self) -> int:
+        """Pixels with which an even flow in and an even flow out never wait for each other.
+
+        The image's ``M`` pixels come evenly, its ``N`` windows go evenly, as early as what they
+        need allows; what has come and is not finished has to be held. Frames follow each other, so
+        that the next one comes in while the last windows go. Two pixels more are on their way.
+        """
+        need, done = self.needed.ravel(), self.finished.ravel()
+        start = np.arange(need.size) / need.size
+        lag = (need / self.pixels - start).max()
+        come = np.ceil(self.pixels * (start + 1 / need.size + lag) - 1e-9)
+        return max(int((come - done).max()), self.least) + 2
+
+    @cached_property
+    def ahead(self) -> int:
+        """Pixels at most that are finished before they have come, as no window sees them."""
+        return max(0, int((self._following(self.finished) - self.needed.ravel()).max()))
+
+    @cached_property
+    def wait(self) -> int:
+        """Pixels at most that a window needs more than the one before."""
+        more = self._following(self.needed) - self.needed.ravel()
+        return max(int(more.max()), int(self.needed[0, 0]))
+
+    def _following(self, values: np.ndarray) -> np.ndarray:
+        """For each window what ``values`` says of the next, the last's being in the next frame."""
+        flat = values.ravel()
+        return np.append(flat[1:], flat[0] + self.pixels)
+
+    @staticmethod
+    def of(spec: WindowSpec, vectors: int = 1) -> "WindowSchedule":
+        """The schedule, computed once for all who ask."""
+        return _schedule(spec, vectors)
 
 
-def finished(spec: WindowSpec, vectors: int = 1) -> np.ndarray:
-    """Pixels that neither each window nor any later one needs: rows x windows of a row.
+@lru_cache(maxsize=256)
+def _schedule(spec: WindowSpec, vectors: int) -> WindowSchedule:
+    return WindowSchedule(spec, vectors)
 
-    While windows hang over the upper edge nothing is: the next row starts at the same pixel. Below
-    the image everything is.
+
+@dataclass(frozen=True)
+class Growth:
+    """By how much a count grows from each window to the next, in the fewest cases.
+
+    ``columns`` holds for the windows of every row but the last of each, except in rows ``still``,
+    where nothing grows; ``ends`` is from a row's last window to the first of the next.
     """
-    rows, columns = _origins(spec, vectors)
-    top = np.clip(rows, 0, spec.height)
-    inside = (rows[:, None] >= 0) & (rows[:, None] < spec.height)
-    left = np.where(inside, np.clip(columns, 0, spec.width - 1), 0)
-    return top[:, None] * spec.width + left
 
+    columns: tuple[int, ...]
+    ends: tuple[int, ...]
+    still: tuple[int, ...]
 
-def _origins(spec: WindowSpec, vectors: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the upper left pixel, by row and by window of a row."""
-    rows = np.arange(spec.out_height) * spec.stride[0] - spec.padding[0]
-    columns = np.arange(0, spec.out_width, vectors) * spec.stride[1] - spec.padding[1]
-    return rows, columns
+    @classmethod
+    def of(cls, values: np.ndarray, frame: int) -> "Growth":
+        """Of a count by row and by window of a row, which goes on by ``frame`` in the next frame."""
+        moves = values[:, -1] != values[:, 0]
+        columns = np.diff(values[moves.argmax()])
+        ends = np.append(values[1:, 0], values[0, 0] + frame) - values[:, -1]
+        still = () if not moves.any() else np.flatnonzero(~moves)
+        return cls(*(tuple(int(v) for v in each) for each in (columns, ends, still)))
 
-
-def least_capacity(spec: WindowSpec, vectors: int = 1) -> int:
-    """Pixels that have to be held at the same time, or no window would ever be complete."""
-    return int((needed(spec, vectors) - finished(spec, vectors)).max())
-
-
-def default_capacity(spec: WindowSpec, vectors: int = 1) -> int:
-    """Pixels with which an even flow in and an even flow out never wait for each other.
-
-    The image's ``M`` pixels come evenly, its ``N`` windows go evenly, as early as what they need
-    allows; what has come and is not finished has to be held. Frames follow each other, so that
-    the next one comes in while the last windows go. Two pixels more are on their way.
-    """
-    need, done = needed(spec, vectors).ravel(), finished(spec, vectors).ravel()
-    pixels, windows = spec.height * spec.width, need.size
-    start = np.arange(windows) / windows
-    lag = (need / pixels - start).max()
-    come = np.ceil(pixels * (start + 1 / windows + lag) - 1e-9)
-    return max(int((come - done).max()), least_capacity(spec, vectors)) + 2
+    def __getitem__(self, window: tuple[int, int]) -> int:
+        """From the window in this row and column to the next."""
+        row, column = window
+        if column == len(self.columns):
+            return self.ends[row]
+        return 0 if row in self.still else self.columns[column]
 
 
 def bound(spec: WindowSpec) -> int:
@@ -68,10 +139,10 @@ def bound(spec: WindowSpec) -> int:
 
 
 def steps(sizes: Sequence[int], strides: Sequence[int], around: int) -> list[int]:
-    """What an address moves by when loop ``k``, and every loop inside it, goes on.
+    """What an address moves by when loop ``k`` goes on and every loop inside it starts again.
 
     ``sizes``: iterations of each loop, innermost first; ``strides``: what one iteration is worth;
-    ``around``: what starting all over again is worth.
+    ``around``: what starting all over again is worth, the last of the result.
     """
     result, back = [], 0
     for size, stride in zip([*sizes, 1], [*strides, around], strict=True):
@@ -82,10 +153,7 @@ def steps(sizes: Sequence[int], strides: Sequence[int], around: int) -> list[int
 
 def usual(values: Sequence[int]) -> tuple[int, dict[int, list[int]]]:
     """The most common of ``values``, and where the others are, by value."""
-    values = [int(value) for value in values]
-    if not values:
-        return 0, {}
-    common = Counter(values).most_common(1)[0][0]
+    common = Counter(values).most_common(1)[0][0] if values else 0
     others: dict[int, list[int]] = {}
     for at, value in enumerate(values):
         if value != common:

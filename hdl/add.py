@@ -1,0 +1,64 @@
+# amaranth: UnusedElaboratable=no
+"""Addition of two tensors, as in a residual connection."""
+
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.add import AddSpec
+from gategrad.hdl.component import Component
+from gategrad.hdl.estimate import adder
+from gategrad.hdl.pipe import Pipe
+from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.streams import connect, tensor_stream
+from gategrad.hdl.technology import Resources, Technology
+
+
+class Add(Component):
+    """``o = requantise(i_0 + i_1)``, points aligned: the gateware of :mod:`gategrad.golden.add`.
+
+    ``lanes`` elements a beat; both inputs are taken in the same cycle. A register for the sum, then
+    :class:`~gategrad.hdl.requantise.Requantise`; one beat a cycle.
+    """
+
+    def __init__(self, spec: AddSpec, lanes: int, technology: Technology):
+        self.spec, self.lanes, self.technology = spec, lanes, technology
+        self.requantise = Requantise(
+            spec.requantise, None, channels=lanes, lanes=lanes, technology=technology
+        )
+
+    def ports(self):
+        inputs = {
+            f"i_{k}": In(tensor_stream(fmt, self.lanes)) for k, fmt in enumerate(self.spec.formats)
+        }
+        return inputs | {"o": Out(tensor_stream(self.spec.out, self.lanes))}
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a transfer in to the first chance out."""
+        return 1 + self.requantise.latency
+
+    def cost(self) -> Resources:
+        """An adder and a register a lane, and the requantisation."""
+        width = self.spec.requantise.acc.width
+        lane = Resources(luts=adder(width, self.technology), ffs=width)
+        return lane * self.lanes + Resources(luts=4, ffs=1) + self.requantise.cost()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.requantise = requantise = self.requantise
+        pipe = Pipe(m, self.i_0.valid & self.i_1.valid, requantise.i)
+        frac = self.spec.requantise.acc.frac
+        up = [frac - fmt.frac for fmt in self.spec.formats]
+        sums = pipe.register(
+            [(self.i_0.payload[k] << up[0]) + (self.i_1.payload[k] << up[1])
+             for k in range(self.lanes)]
+        )  # fmt: skip
+        m.d.comb += [
+            self.i_0.ready.eq(self.i_1.valid & pipe.advance),
+            self.i_1.ready.eq(self.i_0.valid & pipe.advance),
+            requantise.i.valid.eq(pipe.valid),
+        ]
+        m.d.comb += [requantise.i.payload[k].eq(total) for k, total in enumerate(sums)]
+        connect(m, requantise.o, wiring.flipped(self.o))
+        return m
