@@ -33,6 +33,21 @@ if TYPE_CHECKING:
     from gategrad.graph import Network as Network
     from gategrad.graph import Quantisation as Quantisation
     from gategrad.graph import Training as Training
+    from gategrad.image_layers import Add as Add
+    from gategrad.image_layers import AveragePool1D as AveragePool1D
+    from gategrad.image_layers import AveragePool2D as AveragePool2D
+    from gategrad.image_layers import BatchNorm as BatchNorm
+    from gategrad.image_layers import Concatenate as Concatenate
+    from gategrad.image_layers import Conv1D as Conv1D
+    from gategrad.image_layers import Conv2D as Conv2D
+    from gategrad.image_layers import DepthwiseConv1D as DepthwiseConv1D
+    from gategrad.image_layers import DepthwiseConv2D as DepthwiseConv2D
+    from gategrad.image_layers import GlobalAveragePool as GlobalAveragePool
+    from gategrad.image_layers import Grey as Grey
+    from gategrad.image_layers import MaxPool1D as MaxPool1D
+    from gategrad.image_layers import MaxPool2D as MaxPool2D
+    from gategrad.image_layers import SumPool1D as SumPool1D
+    from gategrad.image_layers import SumPool2D as SumPool2D
     from gategrad.layers import Activation as Activation
     from gategrad.layers import Dense as Dense
     from gategrad.layers import Flatten as Flatten
@@ -45,6 +60,11 @@ _HOMES = {
     "gategrad.api": ("build", "check", "flash", "generate", "load", "run", "simulate", "train"),
     "gategrad.data": ("Dataset", "load_data"),
     "gategrad.graph": ("Input", "Network", "Quantisation", "Training"),
+    "gategrad.image_layers": (
+        "Add", "AveragePool1D", "AveragePool2D", "BatchNorm", "Concatenate",
+        "Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "GlobalAveragePool",
+        "Grey", "MaxPool1D", "MaxPool2D", "SumPool1D", "SumPool2D",
+    ),
     "gategrad.layers": ("Activation", "Dense", "Flatten"),
     "gategrad.model": ("Model",),
 }

@@ -20,7 +20,7 @@ from typing import Any
 from gategrad.errors import GategradError
 from gategrad.golden.format import Format
 from gategrad.layers import BITS, Activation, Layer
-from gategrad.operations import OPERATIONS, Shape
+from gategrad.operations import LAYERS, OPERATIONS, Shape
 from gategrad.settings import Settings, key, suggest
 
 BYTE = Format(8, 8, signed=False)
@@ -217,14 +217,14 @@ def _layer(table: Any, number: int, at: str) -> Layer:
     keys = dict(table)
     kind = keys.pop("type", None)
     if kind is None:
-        raise GategradError(f"{where}: key 'type' is missing; known: {', '.join(OPERATIONS)}")
+        raise GategradError(f"{where}: key 'type' is missing; known: {', '.join(LAYERS)}")
     if not isinstance(kind, str):
         raise GategradError(f"{where}: type must be text, not {kind!r:.40}")
-    if kind not in OPERATIONS:
-        close = suggest(kind, OPERATIONS)
-        known = "" if "known:" in close else f" Known: {', '.join(OPERATIONS)}."
+    if kind not in LAYERS:
+        close = suggest(kind, LAYERS)
+        known = "" if "known:" in close else f" Known: {', '.join(LAYERS)}."
         raise GategradError(f"{where}: unknown type {kind!r}{close}{known}")
-    return OPERATIONS[kind].layer.from_table(keys, where)
+    return LAYERS[kind].layer.from_table(keys, where)  # type: ignore[union-attr]
 
 
 def _names(layers: Sequence[Layer], where) -> list[str]:
@@ -269,16 +269,18 @@ def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, .
                     f"{where(name)}: inputs: there is no layer {source!r}{suggest(source, ends)}"
                 )
         arity = OPERATIONS[layer.TYPE].arity
-        if len(inputs) != arity:
+        if len(inputs) != arity if arity else len(inputs) < 2:
             raise GategradError(
-                f"{where(name)}: inputs: a {layer.TYPE} layer takes {arity}, not {len(inputs)}"
+                f"{where(name)}: inputs: a {layer.TYPE} layer takes {arity or 'two or more'}, not "
+                f"{len(inputs)}; write inputs = [...] with the names of layers, or {INPUT!r}"
             )
         waiting[name] = (layer, inputs)
     used = {source for _, inputs in waiting.values() for source in inputs}
     for name in names[:-1]:
         if name not in used:
             raise GategradError(
-                f"{where(name)}: no layer takes its output, and it is not the last layer"
+                f"{where(name)}: no layer takes its output, and it is not the last layer; name it "
+                "in the inputs of another one, or remove it"
             )
     shapes, nodes = {INPUT: shape}, []
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gategrad import layers
+from gategrad import image_layers, layers
 from gategrad.errors import GategradError
 
 Shape = tuple[int, ...]
@@ -33,7 +33,8 @@ class Lazy:
 class Operation:
     """One row.
 
-    ``layer``: the settings class; ``arity``: number of inputs;
+    ``layer``: the settings class, None for a row that only quantisation makes nodes of;
+    ``arity``: number of inputs, None for two or more;
     ``shape(layer, input shapes)``: shape of the output, or ``GategradError``;
     ``parameters(layer, input shapes)``: shapes of the parameters by name (``fan_in`` of the
     initial weights is the product of all axes but the first);
@@ -44,23 +45,27 @@ class Operation:
     ``size``: ``(spec, input sizes) -> elements out``, ``ValueError`` where sizes do not connect;
     ``check``: ``(spec, params) -> None``, raises ``ValueError`` on parameters that do not fit;
     ``hardware``: ``(node, params, layout, technology) -> component``; ``layouts``:
-    ``(node, context) -> [Layout]``, the ways to build it that the planner chooses from.
+    ``(node, context) -> [Layout]``, the ways to build it that the planner chooses from;
+    ``follows``: it takes as many lanes as the node before it sends;
+    ``lag``: ``(spec) -> frames`` by which its output lags its input (:mod:`gategrad.schedule`).
     Rows without ``spec`` exist only in the float graph: quantisation removes them.
     """
 
     name: str
-    layer: type[layers.Layer]
-    shape: Callable[[Any, tuple[Shape, ...]], Shape]
-    parameters: Callable[[Any, tuple[Shape, ...]], dict[str, Shape]]
-    reference: Lazy
-    quantise: Lazy
-    arity: int = 1
+    layer: type[layers.Layer] | None = None
+    shape: Callable[[Any, tuple[Shape, ...]], Shape] = lambda layer, shapes: shapes[0]
+    parameters: Callable[[Any, tuple[Shape, ...]], dict[str, Shape]] = lambda layer, shapes: {}
+    reference: Lazy | None = None
+    quantise: Lazy | None = None
+    arity: int | None = 1
     spec: Lazy | None = None
     golden: Lazy | None = None
     size: Callable[[Any, tuple[int, ...]], int] = lambda spec, sizes: sizes[0]
     check: Lazy | None = None
     hardware: Lazy | None = None
     layouts: Lazy | None = None
+    follows: bool = False
+    lag: Callable[[Any], float] = lambda spec: 0.0
 
 
 def _dense_shape(layer: layers.Dense, shapes: tuple[Shape, ...]) -> Shape:
@@ -82,12 +87,106 @@ def _dense_size(spec: Any, sizes: tuple[int, ...]) -> int:
     return spec.units
 
 
-def _same(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+def _window(layer: Any, shape: Shape) -> Any:
+    """The window of ``layer`` over an input of ``shape``; raises ``GategradError``."""
+    try:
+        return layer.window(shape)
+    except ValueError as error:
+        raise GategradError(str(error)) from None
+
+
+def _conv_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+    window = _window(layer, shapes[0])
+    filters, groups = layer.channels(window)
+    if filters % groups or window.channels % groups:
+        raise GategradError(
+            f"groups = {groups} must divide both its {window.channels} input channels and its "
+            f"{filters} filters"
+        )
+    return layer.out_shape(window, filters)
+
+
+def _conv_parameters(layer: Any, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
+    window = _window(layer, shapes[0])
+    filters, groups = layer.channels(window)
+    weight = {"weight": (filters, *window.kernel, window.channels // groups)}
+    return weight | ({"bias": (filters,)} if layer.bias else {})
+
+
+def _pool_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+    window = _window(layer, shapes[0])
+    return layer.out_shape(window, window.channels)
+
+
+def _global_pool_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+    return (_window(layer, shapes[0]).channels,)
+
+
+def _batch_norm_parameters(layer: Any, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
+    return dict.fromkeys(("gamma", "beta", "mean", "variance"), shapes[0][-1:])
+
+
+def _add_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+    if shapes[0] != shapes[1]:
+        a, b = ("x".join(map(str, shape)) for shape in shapes)
+        raise GategradError(
+            f"adds tensors of unequal shapes, {a} and {b}; a 1x1 convolution with the stride and "
+            "the filters of the other branch would bring one to the shape of the other"
+        )
     return shapes[0]
 
 
-def _no_parameters(layer: Any, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
-    return {}
+def _concatenate_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+    if len({shape[:-1] for shape in shapes}) > 1:
+        given = ", ".join("x".join(map(str, shape)) for shape in shapes)
+        raise GategradError(f"concatenates channels, so all other axes must agree, not {given}")
+    return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
+
+
+def _grey_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
+    if len(shapes[0]) != 3 or shapes[0][2] != 3:
+        given = "x".join(map(str, shapes[0]))
+        raise GategradError(f"takes an image of three channels (red, green, blue), not {given}")
+    return (*shapes[0][:2], 1)
+
+
+def _sized(taken: Callable[[Any], tuple[int, ...]]) -> Callable[[Any, tuple[int, ...]], int]:
+    """The ``size`` column of operations whose specification knows what it takes and gives."""
+
+    def size(spec: Any, sizes: tuple[int, ...]) -> int:
+        if sizes != taken(spec):
+            wanted, given = (" and ".join(map(str, s)) for s in (taken(spec), sizes))
+            raise ValueError(f"takes {wanted} values, its input has {given}")
+        return spec.size
+
+    return size
+
+
+def _window_lag(spec: Any) -> float:
+    from gategrad.schedule import window_lag
+
+    return window_lag(spec.window)
+
+
+def _conv_row(layer: type[layers.Layer]) -> Operation:
+    return Operation(
+        layer.TYPE,
+        layer,
+        shape=_conv_shape,
+        parameters=_conv_parameters,
+        reference=Lazy("gategrad.image_reference:ConvReference"),
+        quantise=Lazy("gategrad.quantise:quantise_linear"),
+    )
+
+
+def _pool_row(layer: type[layers.Layer], reference: str) -> Operation:
+    return Operation(
+        layer.TYPE,
+        layer,
+        shape=_pool_shape,
+        reference=Lazy(f"gategrad.image_reference:{reference}"),
+        quantise=Lazy("gategrad.image_quantise:quantise_pool"),
+    )
 
 
 _ROWS = (
@@ -97,34 +196,116 @@ _ROWS = (
         shape=_dense_shape,
         parameters=_dense_parameters,
         reference=Lazy("gategrad.reference:DenseReference"),
-        quantise=Lazy("gategrad.quantise:quantise_dense"),
+        quantise=Lazy("gategrad.quantise:quantise_linear"),
         spec=Lazy("gategrad.golden.dense:DenseSpec"),
         golden=Lazy("gategrad.golden.dense:forward"),
         size=_dense_size,
         check=Lazy("gategrad.golden_run:check_dense"),
         hardware=Lazy("gategrad.layouts:dense_hardware"),
         layouts=Lazy("gategrad.layouts:dense"),
+        lag=lambda spec: 1.0,
     ),
     Operation(
         "activation",
         layers.Activation,
-        shape=_same,
-        parameters=_no_parameters,
         reference=Lazy("gategrad.reference:ActivationReference"),
         quantise=Lazy("gategrad.quantise:quantise_activation"),
         spec=Lazy("gategrad.golden.activation:ActivationSpec"),
         golden=Lazy("gategrad.golden_run:activation"),
         hardware=Lazy("gategrad.layouts:activation_hardware"),
         layouts=Lazy("gategrad.layouts:activation"),
+        follows=True,
     ),
     Operation(
         "flatten",
         layers.Flatten,
         shape=lambda layer, shapes: (math.prod(shapes[0]),),
-        parameters=_no_parameters,
         reference=Lazy("gategrad.reference:FlattenReference"),
         quantise=Lazy("gategrad.quantise:quantise_flatten"),
+    ),
+    _conv_row(image_layers.Conv2D),
+    _conv_row(image_layers.Conv1D),
+    _conv_row(image_layers.DepthwiseConv2D),
+    _conv_row(image_layers.DepthwiseConv1D),
+    Operation(
+        "conv",
+        spec=Lazy("gategrad.golden.conv:ConvSpec"),
+        golden=Lazy("gategrad.golden.conv:forward"),
+        size=_sized(lambda spec: (spec.window.size,)),
+        check=Lazy("gategrad.golden_run:check_conv"),
+        hardware=Lazy("gategrad.image_layouts:conv_hardware"),
+        layouts=Lazy("gategrad.image_layouts:conv"),
+        lag=_window_lag,
+    ),
+    _pool_row(image_layers.MaxPool2D, "MaxPoolReference"),
+    _pool_row(image_layers.MaxPool1D, "MaxPoolReference"),
+    _pool_row(image_layers.AveragePool2D, "AveragePoolReference"),
+    _pool_row(image_layers.AveragePool1D, "AveragePoolReference"),
+    _pool_row(image_layers.SumPool2D, "SumPoolReference"),
+    _pool_row(image_layers.SumPool1D, "SumPoolReference"),
+    Operation(
+        "global_average_pool",
+        image_layers.GlobalAveragePool,
+        shape=_global_pool_shape,
+        reference=Lazy("gategrad.image_reference:GlobalAveragePoolReference"),
+        quantise=Lazy("gategrad.image_quantise:quantise_pool"),
+    ),
+    Operation(
+        "pool",
+        spec=Lazy("gategrad.golden.pool:PoolSpec"),
+        golden=Lazy("gategrad.golden_run:pool"),
+        size=_sized(lambda spec: (spec.window.size,)),
+        hardware=Lazy("gategrad.image_layouts:pool_hardware"),
+        layouts=Lazy("gategrad.image_layouts:pool"),
+        lag=_window_lag,
+    ),
+    Operation(
+        "batch_norm",
+        image_layers.BatchNorm,
+        parameters=_batch_norm_parameters,
+        reference=Lazy("gategrad.image_reference:BatchNormReference"),
+        quantise=Lazy("gategrad.image_quantise:quantise_batch_norm"),
+    ),
+    Operation(
+        "add",
+        image_layers.Add,
+        shape=_add_shape,
+        reference=Lazy("gategrad.image_reference:AddReference"),
+        quantise=Lazy("gategrad.image_quantise:quantise_add"),
+        arity=2,
+        spec=Lazy("gategrad.golden.add:AddSpec"),
+        golden=Lazy("gategrad.golden_run:add"),
+        size=_sized(lambda spec: (spec.size, spec.size)),
+        hardware=Lazy("gategrad.image_layouts:add_hardware"),
+        layouts=Lazy("gategrad.image_layouts:add"),
+    ),
+    Operation(
+        "concatenate",
+        image_layers.Concatenate,
+        shape=_concatenate_shape,
+        reference=Lazy("gategrad.image_reference:ConcatenateReference"),
+        quantise=Lazy("gategrad.image_quantise:quantise_concatenate"),
+        arity=None,
+        spec=Lazy("gategrad.golden.concatenate:ConcatenateSpec"),
+        golden=Lazy("gategrad.golden_run:concatenate"),
+        size=_sized(lambda spec: tuple(spec.pixels * channels for channels in spec.channels)),
+        hardware=Lazy("gategrad.image_layouts:concatenate_hardware"),
+        layouts=Lazy("gategrad.image_layouts:concatenate"),
+    ),
+    Operation(
+        "grey",
+        image_layers.Grey,
+        shape=_grey_shape,
+        reference=Lazy("gategrad.image_reference:GreyReference"),
+        quantise=Lazy("gategrad.image_quantise:quantise_grey"),
+        spec=Lazy("gategrad.golden.grey:GreySpec"),
+        golden=Lazy("gategrad.golden_run:grey"),
+        size=lambda spec, sizes: spec.pixels,
+        hardware=Lazy("gategrad.image_layouts:grey_hardware"),
+        layouts=Lazy("gategrad.image_layouts:grey"),
     ),
 )
 
 OPERATIONS: Mapping[str, Operation] = {row.name: row for row in _ROWS}
+#: The rows that a network may be described with.
+LAYERS: Mapping[str, Operation] = {row.name: row for row in _ROWS if row.layer is not None}

@@ -61,9 +61,20 @@ class FlattenReference:
         return (delta.reshape(saved),), {}
 
 
+def statistics(network: Network, params: Params, saved) -> Params:
+    """``params`` with the running statistics that a batch has moved."""
+    moved = dict(params)
+    for node in network.nodes:
+        operation = OPERATIONS[node.op].reference.load()  # type: ignore[union-attr]
+        if hasattr(operation, "statistics"):
+            found = operation.statistics(node.layer, params[node.name], saved[node.name])
+            moved[node.name] = params[node.name] | found
+    return moved
+
+
 def initialise(network: Network, seed: int = 1, dtype=np.float64) -> Params:
     """Seeded initial parameters: weights normal with He's deviation before a ReLU, Glorot's
-    elsewhere; biases zero."""
+    elsewhere; biases zero, deviations and variances one."""
     random = np.random.default_rng(seed)
     rectified = {
         source
@@ -71,13 +82,22 @@ def initialise(network: Network, seed: int = 1, dtype=np.float64) -> Params:
         if isinstance(n.layer, Activation) and n.layer.function in ("relu", "leaky_relu")
         for source in n.inputs
     }
+    # What normalises a layer's outputs stands between it and its activation.
+    rectified |= {
+        source
+        for n in network.nodes
+        if n.op == "batch_norm" and n.name in rectified
+        for source in n.inputs
+    }
     params: Params = {}
     for node in network.nodes:
         for name, shape in node.parameters.items():
             if len(shape) == 1:
-                value = np.zeros(shape)
+                value = np.ones(shape) if name in ("gamma", "variance") else np.zeros(shape)
             else:
-                fan_in, fan_out = int(np.prod(shape[1:])), shape[0]
+                # Of a convolution every tap counts, in both directions.
+                fan_in = int(np.prod(shape[1:]))
+                fan_out = shape[0] * int(np.prod(shape[1:-1]))
                 variance = 2 / fan_in if node.name in rectified else 2 / (fan_in + fan_out)
                 value = random.normal(0, np.sqrt(variance), shape)
             params.setdefault(node.name, {})[name] = value.astype(dtype)
@@ -102,18 +122,24 @@ def check_parameters(network: Network, params: Mapping, where: str = "parameters
                 )
 
 
-def run(network: Network, params: Params, x, hook: Hook | None = None):
+def run(
+    network: Network, params: Params, x, hook: Hook | None = None, *, training: bool = False
+):
     """Forward: ``(values, saved)`` of every node by name.
 
-    ``x``: samples x the input's shape, real; ``hook`` replaces each node's output, and the input.
+    ``x``: samples x the input's shape, real; ``hook`` replaces each node's output, and the input;
+    ``training``: normalise batches by their own statistics.
     """
     first = x if hook is None else hook(INPUT, x)
     values: dict[str, np.ndarray] = {INPUT: first}
     saved: dict[str, Any] = {}
     for node in network.nodes:
-        operation = OPERATIONS[node.op].reference.load()
+        operation = OPERATIONS[node.op].reference.load()  # type: ignore[union-attr]
         inputs = [values[i] for i in node.inputs]
-        out, saved[node.name] = operation.forward(node.layer, params.get(node.name, {}), inputs)
+        forward = operation.forward
+        if training and hasattr(operation, "train_forward"):
+            forward = operation.train_forward
+        out, saved[node.name] = forward(node.layer, params.get(node.name, {}), inputs)
         values[node.name] = out if hook is None else hook(node.name, out)
     return values, saved
 
@@ -130,7 +156,7 @@ def backward(network: Network, params: Params, saved, delta) -> tuple[np.ndarray
     deltas = {network.output.name: delta}
     gradients: Params = {}
     for node in reversed(network.nodes):
-        operation = OPERATIONS[node.op].reference.load()
+        operation = OPERATIONS[node.op].reference.load()  # type: ignore[union-attr]
         back, found = operation.backward(
             node.layer, params.get(node.name, {}), saved[node.name], deltas.pop(node.name)
         )

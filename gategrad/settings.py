@@ -109,9 +109,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         item = typing.get_args(kind)[0]
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_convert(item, v, where) for v in items)
-    if kind is Format and isinstance(value, str):
+    # Whatever has a spelling of its own.
+    if hasattr(kind, "parse") and (kind is not Format or isinstance(value, str)):
         try:
-            return Format.parse(value)
+            return kind.parse(value)
         except ValueError as error:
             raise GategradError(f"{where}: {error}") from None
     if kind is int and hasattr(value, "__index__") and not isinstance(value, bool):
@@ -138,4 +139,6 @@ def _kind(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
+    if hasattr(value, "plain"):
+        return value.plain
     return str(value) if isinstance(value, Format) else value

@@ -74,6 +74,7 @@ def train(
     optimiser = OPTIMISERS[settings.optimiser](settings)
     loss_of, at = LOSSES[settings.loss], threshold(settings.loss)
     steps = settings.epochs * math.ceil(len(kept) / settings.batch)
+    normalised = any(node.op == "batch_norm" for node in network.nodes)
     step, history = 0, []
     best, best_epoch = (-1.0, params), 0
     for epoch in range(1, settings.epochs + 1):
@@ -81,7 +82,7 @@ def train(
         for start in range(0, len(order), settings.batch):
             batch = order[start : start + settings.batch]
             seen = view(params)
-            values, saved = reference.run(network, seen, x[batch], hook)
+            values, saved = reference.run(network, seen, x[batch], hook, training=True)
             out = values[network.output.name]
             loss, delta = loss_of(out.reshape(len(batch), -1), y[batch])
             _, gradients = reference.backward(network, seen, saved, delta.reshape(out.shape))
@@ -90,6 +91,8 @@ def train(
                 rate *= 0.5 + 0.5 * math.cos(math.pi * step / steps)
             step += 1
             params = optimiser.update(params, gradients, rate)
+            if normalised:
+                params = reference.statistics(network, params, saved)
             total += loss * len(batch)
             right += int((classify(out, at) == data.y_train[batch]).sum())
         if not math.isfinite(total):
@@ -170,6 +173,9 @@ class _Optimiser:
         out: Params = {}
         for node, named in params.items():
             for name, value in named.items():
+                if name not in gradients[node]:  # statistics are not learned
+                    out.setdefault(node, {})[name] = value
+                    continue
                 decay = self.settings.weight_decay if value.ndim > 1 else 0.0
                 change = self.change((node, name), gradients[node][name], rate, value, decay)
                 out.setdefault(node, {})[name] = value - change
