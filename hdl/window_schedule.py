@@ -92,14 +92,10 @@ class WindowSchedule:
         flat = values.ravel()
         return np.append(flat[1:], flat[0] + self.pixels)
 
-    @staticmethod
-    def of(spec: WindowSpec, vectors: int = 1) -> "WindowSchedule":
-        """The schedule, computed once for all who ask."""
-        return _schedule(spec, vectors)
 
-
-@lru_cache(maxsize=256)
-def _schedule(spec: WindowSpec, vectors: int) -> WindowSchedule:
+@lru_cache(maxsize=1024)
+def schedule(spec: WindowSpec, vectors: int = 1) -> WindowSchedule:
+    """The schedule, made once for all who ask."""
     return WindowSchedule(spec, vectors)
 
 
@@ -117,7 +113,7 @@ class Growth:
 
     @classmethod
     def of(cls, values: np.ndarray, frame: int) -> "Growth":
-        """Of a count by row and by window of a row, which goes on by ``frame`` in the next frame."""
+        """Of a count, rows x windows of a row, that goes on by ``frame`` in the next frame."""
         moves = values[:, -1] != values[:, 0]
         columns = np.diff(values[moves.argmax()])
         ends = np.append(values[1:, 0], values[0, 0] + frame) - values[:, -1]
