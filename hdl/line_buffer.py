@@ -199,20 +199,23 @@ class LineBuffer(Component):
         """For each pixel of a beat, whether it is in the image; nothing without padding."""
         spec = self.spec
         top, left, bottom, right = spec.padding
-        offsets = self.ring.offsets
-        flags = [[] for _ in offsets]
+        flags = [[] for _ in self.ring.offsets]
+        # Told by the few places that are not in the image: less logic than comparators.
         if top or bottom:
             strides = [0, 0, spec.dilation[0], 0, 0, 0, spec.stride[0]]
             row = self._coordinate(m, walk, strides, -top, spec.padded[0], "image_row")
+            outside = [*range(-top, 0), *range(spec.height, spec.height + bottom)]
+            beyond = row.matches(*outside)
             for flag in flags:
-                flag += [row >= 0] * (top > 0) + [row < spec.height] * (bottom > 0)
+                flag.append(beyond)
         if left or right:
             strides = [0, self.taps * spec.dilation[1], 0, 0, 0, self.vectors * spec.stride[1], 0]
             column = self._coordinate(m, walk, strides, -left, spec.padded[1], "image_column")
-            for flag, offset in zip(flags, offsets, strict=True):
-                flag += [column >= -offset] * (left > 0)
-                flag += [column < spec.width - offset] * (right > 0)
-        return Cat(Cat(flag).all() for flag in flags if flag)
+            outside = [*range(-left, 0), *range(spec.width, spec.width + right)]
+            for flag, offset in zip(flags, self.ring.offsets, strict=True):
+                places = [place - offset for place in outside if place - offset >= -left]
+                flag.append(column.matches(*places))
+        return Cat(~Cat(flag).any() for flag in flags if flag)
 
     def _coordinate(self, m, walk, strides, start: int, size: int, name: str):
         """Row or column of the first pixel of the beat, negative in the padding before."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from gategrad.hdl.component import Component
@@ -101,7 +101,18 @@ class Ring(Component):
             with m.If(self.enable):
                 m.d.sync += delayed.eq(first)
             first = delayed
-        words = [Array(outputs)[(first + offset)[:select]] for offset in self.offsets]
+        # Rotated in steps of powers of two, which words share; the largest first.
+        words = dict(enumerate(outputs))
+        for bit in reversed(range(select)):
+            words = {
+                at: Mux(first[bit], words[(at + (1 << bit)) % self.banks], words[at])
+                for at in self._rotated(bit)
+            }
         with m.If(self.enable):
-            m.d.sync += self.data.eq(Cat(words))
+            m.d.sync += self.data.eq(Cat(words[offset] for offset in self.offsets))
         return m
+
+    def _rotated(self, bit: int) -> list[int]:
+        """Places at which a word is wanted once the rotation by ``1 << bit`` is done."""
+        places = {offset + step for offset in self.offsets for step in range(1 << bit)}
+        return sorted({place % self.banks for place in places})
