@@ -39,7 +39,9 @@ def train(
 
     Accuracies on the held-out samples are in ``info``: ``float_accuracy`` and ``accuracy``.
     """
-    return verbs.train(network, _data(data), progress=progress)
+    if not isinstance(network, Network):
+        network = Network.load(network)
+    return verbs.train(network, _data(data, network), progress=progress)
 
 
 def check(
@@ -143,14 +145,14 @@ def _model(model: AnyModel) -> Model:
     return model if isinstance(model, Model) else Model.load(model)
 
 
-def _data(data: AnyData) -> Dataset:
-    return data if isinstance(data, Dataset) else load_data(data)
+def _data(data: AnyData, network: Network | Model) -> Dataset:
+    return data if isinstance(data, Dataset) else load_data(data, network)
 
 
 def _samples(model: Model, data: AnyData | np.ndarray, count: int | None):
     """Raw samples and labels (None for an array)."""
     if isinstance(data, np.ndarray):
         return model.raw_inputs(data[:count]), None
-    data = _data(data)
+    data = _data(data, model)
     x = raw_inputs(data.x_test[:count], model.input.shape, model.input.format, data.name)
     return x, data.y_test[:count]

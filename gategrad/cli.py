@@ -16,7 +16,7 @@ from gategrad import __version__, api, tables
 from gategrad.backends import BACKENDS, Simulation
 from gategrad.boards.board import boards as all_boards
 from gategrad.console import Stages, err, out
-from gategrad.data import load_data
+from gategrad.data import KNOWN, load_data
 from gategrad.errors import GategradError
 from gategrad.generation import DESCRIPTION
 from gategrad.graph import Network
@@ -29,7 +29,7 @@ required_board = click.option("-b", "--board", required=True, help="Board: see `
 rate_option = click.option(
     "--rate", type=POSITIVE, help="Samples a second; default: as fast as fits the board."
 )
-data_option = click.option("--data", required=True, help="mnist, digits, xor, .npz or idx files.")
+data_option = click.option("--data", required=True, help=f"{', '.join(KNOWN)}, .npz or idx files.")
 samples_option = click.option(
     "--samples", type=click.IntRange(1), help="How many; default: all held-out ones."
 )
@@ -94,7 +94,8 @@ def train(net: str, data: str, output: str, as_json: bool) -> None:
     Example:
       gategrad train examples/mnist.toml --data mnist -o mnist.npz
     """
-    network, dataset = Network.load(net), load_data(data)
+    network = Network.load(net)
+    dataset = load_data(data, network)
     # Said before training, not after.
     if Path(output).is_dir() or not Path(output).parent.is_dir():
         raise GategradError(f"{output}: cannot be written: not a file in a folder that exists")

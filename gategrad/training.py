@@ -27,6 +27,7 @@ class Epoch:
 
 
 Progress = Callable[[Epoch], None]
+PIECE = 1024  # samples whose values are in memory at once, outside the batches
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,12 @@ def prepare(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     Raises :class:`GategradError` where samples or labels do not fit the network.
     """
     check_labels(network, data)
-    fmt = network.input.format
-    raw = raw_inputs(data.x_train, network.input.shape, fmt, data.name)
-    return fmt.real(raw).astype(np.float32), targets(data.y_train, network.outputs, np.float32)
+    fmt, shape = network.input.format, network.input.shape
+    x = np.empty((len(data.x_train), *shape), np.float32)
+    for start in range(0, len(x), PIECE):  # integers of 8 bytes, a piece at a time
+        piece = data.x_train[start : start + PIECE]
+        x[start : start + PIECE] = fmt.real(raw_inputs(piece, shape, fmt, data.name))
+    return x, targets(data.y_train, network.outputs, np.float32)
 
 
 def check_labels(network: Network, data: Dataset) -> None:
@@ -151,7 +155,7 @@ def accuracy(network: Network, params: Params, x, y, name: str = "x") -> float:
 
 def _outputs(network: Network, params: Params, x, hook: Hook | None = None) -> np.ndarray:
     """Forward in pieces, so that the values of all layers need not be in memory at once."""
-    pieces = [x[start : start + 1024] for start in range(0, len(x), 1024)]
+    pieces = [x[start : start + PIECE] for start in range(0, len(x), PIECE)]
     name = network.output.name
     return np.concatenate([reference.run(network, params, p, hook)[0][name] for p in pieces])
 

