@@ -137,16 +137,12 @@ def judge(
 
 def _steady(plan: Plan, result: SimResult) -> float:
     """Cycles between samples once the pipeline is full; the plan's where too few were measured."""
-    together = _together(plan)
+    together = plan.samples_at_once
     # The first group of samples has nothing before it to wait for.
     ends = np.asarray(result.frame_ends)[together - 1 :: together][1:]
     if len(ends) < 2:
         return plan.cycles_per_sample
     return float((ends[-1] - ends[0]) / (len(ends) - 1) / together)
-
-
-def _together(plan: Plan) -> int:
-    return max((n.layout.folding.vectors for n in plan.nodes if n.layout.folding), default=1)
 
 
 def run_plan(
@@ -158,7 +154,7 @@ def run_plan(
     progress: Progress = no_progress,
 ) -> SimResult:
     """The gateware of ``plan`` on raw samples ``x``, padded to what the core computes together."""
-    x = padded(x, _together(plan))
+    x = padded(x, plan.samples_at_once)
     # Twice what it should take, many times that under stalls, and room for the start.
     limit = int((2 + 30 * bool(stalls)) * (len(x) + 4) * plan.cycles_per_sample) + 200_000
 
@@ -218,9 +214,14 @@ def locate(plan: Plan, x: np.ndarray, backend: str) -> str | None:
 
 
 def truncated(plan: Plan, count: int) -> Plan:
-    """The first ``count`` layers of ``plan`` as a network of their own."""
+    """Layer number ``count`` of ``plan``, and all that it depends on, as a network of its own."""
+    wanted = {plan.nodes[count - 1].name}
+    for n in reversed(plan.nodes[:count]):
+        if n.name in wanted:
+            wanted.update(n.node.inputs)
     # Not a valid Model: its float network is still the whole one. Nothing here looks at that.
     model = copy.copy(plan.model)
     vars(model).pop("outputs", None)
-    vars(model)["nodes"] = plan.model.nodes[:count]
-    return dataclasses.replace(plan, model=model, nodes=plan.nodes[:count])
+    vars(model)["nodes"] = tuple(n for n in plan.model.nodes[:count] if n.name in wanted)
+    nodes = tuple(n for n in plan.nodes[:count] if n.name in wanted)
+    return dataclasses.replace(plan, model=model, nodes=nodes)

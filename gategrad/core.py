@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """The core: a plan as one component, its layers connected along the graph."""
 
+from typing import Any
+
 from amaranth.hdl import Module, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +13,7 @@ from gategrad.hdl.resize import Resize
 from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Technology
 from gategrad.operations import OPERATIONS
-from gategrad.plan import Plan
+from gategrad.plan import Edge, Plan
 
 
 class Core(wiring.Component):
@@ -33,91 +35,114 @@ class Core(wiring.Component):
         self.plan = plan
         self.inputs, self.outputs = model.input.size, model.outputs
         self.technology = technology or plan.technology
-        self.layers = [
-            OPERATIONS[n.node.op].hardware.load()(  # type: ignore[union-attr]
+        self.layers = {
+            n.name: OPERATIONS[n.node.op].hardware.load()(  # type: ignore[union-attr]
                 n.node, model.params.get(n.name, {}), n.layout, self.technology
             )
             for n in plan.nodes
-        ]
-        first, last = plan.nodes[0], plan.nodes[-1]
-        self.input_lanes = input_lanes or first.layout.lanes_in
-        self.frames_at_once = max(
-            (n.layout.folding.vectors for n in plan.nodes if n.layout.folding), default=1
-        )
-        self._writable = [
-            (n, layer)
-            for n, layer in zip(plan.nodes, self.layers, strict=True)
-            if "w_enable" in layer.signature.members
-        ]
+        }
+        lanes = next(edge.lanes_in for edge in plan.edges if edge.source == INPUT)
+        self.input_lanes = input_lanes or lanes
+        self.frames_at_once = plan.samples_at_once
+        self._input = None
+        if self.input_lanes != lanes:
+            self._input = Resize(
+                model.input.format, elements=self.inputs, lanes_in=self.input_lanes,
+                lanes_out=lanes,
+            )  # fmt: skip
+        self._output = plan.output_register()
+        self.writable = {
+            name: layer for name, layer in self.layers.items() if getattr(layer, "w_ports", ())
+        }
         memories = [
-            (layer.w_data.shape().width, layer.matvec.cycles) for _, layer in self._writable
+            (layer.matvec.memory.width, layer.matvec.cycles) for layer in self.writable.values()
         ]
         self.loader = Loader(memories) if memories else None
         self.load_bytes = self.loader.bytes if self.loader else 0
         ports = {
             "i": In(tensor_stream(model.input.format, self.input_lanes)),
-            "o": Out(tensor_stream(model.out, last.layout.lanes_out)),
+            "o": Out(tensor_stream(model.out, plan.nodes[-1].layout.lanes_out)),
         }
         if self.loader:
             ports["load"] = In(stream.Signature(data.ArrayLayout(unsigned(8), 1)))
-        # Layers, with converters where lanes differ, and a register: whoever takes the results,
-        # its logic does not lengthen the paths inside.
-        self._chain, self._names = [], []
-        lanes, name = self.input_lanes, INPUT
-        for n, layer in zip(plan.nodes, self.layers, strict=True):
-            if lanes != n.layout.lanes_in:
-                resize = Resize(
-                    n.node.x,
-                    elements=model.sizes[name],
-                    lanes_in=lanes,
-                    lanes_out=n.layout.lanes_in,
-                )
-                self._add(f"resize_{n.name}", resize)
-            self._add(f"layer_{n.name}", layer)
-            lanes, name = n.layout.lanes_out, n.name
-        self._add("output", plan.output_register())
         super().__init__(ports)
 
-    def _add(self, name: str, part) -> None:
-        self._names.append(name)
-        self._chain.append(part)
-
     @property
-    def latency(self) -> int:
+    def latency(self) -> int | None:
         """Cycles from the first input beat to the first output beat, nothing stalling.
 
-        For the first sample after reset, or the first ``frames_at_once`` of them.
+        For the first sample after reset, or the first ``frames_at_once`` of them. None where it
+        depends on how line buffers fill: only a simulation tells then.
         """
+        parts: list[Any] = [self._input]
+        for edge in self.plan.edges:
+            parts += [edge.resize, self.layers[edge.target]]
+        parts = [part for part in (*parts, self._output) if part is not None]
+        if self.plan.forks or not all(hasattr(part, "schedule") for part in parts):
+            return None
         times = list(range(self.frames_at_once * beats(self.inputs, self.input_lanes)))
-        for part in self._chain:
+        for part in parts:
             times = part.schedule(times)
         return times[0]
 
     def elaborate(self, platform):
         m = Module()
-        source = wiring.flipped(self.i)
-        for name, part in zip(self._names, self._chain, strict=True):
-            m.submodules[name] = part
-            connect(m, source, part.i)
-            source = part.o
-        connect(m, source, wiring.flipped(self.o))
+        outputs: dict[str, Any] = {INPUT: wiring.flipped(self.i)}
+        if self._input:
+            outputs[INPUT] = self._through(m, "resize_input", self._input, outputs[INPUT])
+        for name, layer in self.layers.items():
+            m.submodules[f"layer_{name}"] = layer
+            outputs[name] = layer.o
+        taken: dict[str, int] = {}
+        for name, fork in self.plan.forks.items():
+            self._through(m, f"fork_{name}", fork, outputs[name], out=False)
+            outputs[name], taken[name] = fork, 0
+        for edge in self.plan.edges:
+            source = outputs[edge.source]
+            if edge.source in taken:
+                source = getattr(source, f"o_{taken[edge.source]}")
+                taken[edge.source] += 1
+            connect(m, self._edge(m, edge, source), self._input_of(edge))
+        last = outputs[self.plan.nodes[-1].name]
+        connect(m, self._through(m, "output", self._output, last), wiring.flipped(self.o))
         if self.loader:
-            m.submodules.loader = loader = self.loader
-            connect(m, wiring.flipped(self.load), loader.i)
-            for index, (_, layer) in enumerate(self._writable):
-                m.d.comb += [
-                    layer.w_address.eq(loader.address),
-                    layer.w_data.eq(loader.data),
-                    layer.w_mask.eq(loader.mask),
-                    layer.w_enable.eq(loader.enable[index]),
-                ]
+            self._load(m)
         return m
+
+    def _input_of(self, edge: Edge):
+        layer = self.layers[edge.target]
+        return layer.i if hasattr(layer, "i") else getattr(layer, f"i_{edge.index}")
+
+    def _edge(self, m, edge: Edge, source):
+        """``source`` through the converter and the queue of ``edge``."""
+        name = edge.target + (f"_{edge.index}" if edge.index else "")
+        if edge.resize:
+            source = self._through(m, f"resize_{name}", edge.resize, source)
+        fifo = edge.fifo(self.technology)
+        return self._through(m, f"fifo_{name}", fifo, source) if fifo else source
+
+    @staticmethod
+    def _through(m, name: str, part, source, out: bool = True):
+        m.submodules[name] = part
+        connect(m, source, part.i)
+        return part.o if out else part
+
+    def _load(self, m):
+        m.submodules.loader = loader = self.loader
+        connect(m, wiring.flipped(self.load), loader.i)
+        for index, layer in enumerate(self.writable.values()):
+            m.d.comb += [
+                layer.w_address.eq(loader.address),
+                layer.w_data.eq(loader.data),
+                layer.w_mask.eq(loader.mask),
+                layer.w_enable.eq(loader.enable[index]),
+            ]
 
 
 def load_image(core: Core) -> bytes:
     """The bytes for ``core.load``: all weights that the bitstream cannot hold."""
     return b"".join(
         word.to_bytes(-(-layer.matvec.memory.width // 8), "little")
-        for n, layer in core._writable
-        for word in layer.matvec.words(core.plan.model.params[n.name]["weight"])
+        for name, layer in core.writable.items()
+        for word in layer.matvec.words(core.plan.model.params[name]["weight"])
     )

@@ -26,9 +26,13 @@ def finetune(context: Context, data: Dataset, epochs: int, progress: Progress | 
     def view(params: Params) -> Params:
         seen = {}
         for node, named in params.items():
+            if "weight" not in named:
+                seen[node] = named
+                continue
             fmt, scales = context.weights[node]
             # Units with a scale of their own: to the nominal scale and back.
-            ratio = (scales / fmt.step)[:, None].astype(named["weight"].dtype)
+            ratio = (scales / fmt.step).astype(named["weight"].dtype)
+            ratio = ratio.reshape(-1, *[1] * (named["weight"].ndim - 1))
             seen[node] = named | {"weight": _round(named["weight"] / ratio, fmt) * ratio}
         return seen
 

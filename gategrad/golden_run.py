@@ -1,10 +1,21 @@
 """Golden rows of the operation table: adapters to ``(spec, params, *inputs)``, and checks."""
 
+from typing import Any
+
 import numpy as np
 
 from gategrad.golden import activation as golden_activation
+from gategrad.golden import add as golden_add
+from gategrad.golden import concatenate as golden_concatenate
+from gategrad.golden import grey as golden_grey
+from gategrad.golden import pool as golden_pool
 from gategrad.golden.activation import ActivationSpec
+from gategrad.golden.add import AddSpec
+from gategrad.golden.concatenate import ConcatenateSpec
+from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec, acc_format
+from gategrad.golden.grey import GreySpec
+from gategrad.golden.pool import PoolSpec
 
 
 def activation(spec: ActivationSpec, params, x) -> np.ndarray:
@@ -12,12 +23,42 @@ def activation(spec: ActivationSpec, params, x) -> np.ndarray:
     return golden_activation.forward(spec, x)
 
 
+def pool(spec: PoolSpec, params, x) -> np.ndarray:
+    """A pooling has no parameters."""
+    return golden_pool.forward(spec, x)
+
+
+def add(spec: AddSpec, params, a, b) -> np.ndarray:
+    """An addition has no parameters."""
+    return golden_add.forward(spec, a, b)
+
+
+def concatenate(spec: ConcatenateSpec, params, *inputs) -> np.ndarray:
+    """A concatenation has no parameters."""
+    return golden_concatenate.forward(spec, *inputs)
+
+
+def grey(spec: GreySpec, params, x) -> np.ndarray:
+    """The weights of the colours are constants."""
+    return golden_grey.forward(spec, x)
+
+
 def check_dense(spec: DenseSpec, params) -> None:
+    """See :func:`_check_linear`."""
+    _check_linear(spec, params, (spec.units, spec.inputs))
+
+
+def check_conv(spec: ConvSpec, params) -> None:
+    """See :func:`_check_linear`."""
+    _check_linear(spec, params, spec.weight_shape)
+
+
+def _check_linear(spec: Any, params, weight_shape: tuple[int, ...]) -> None:
     """Raises ``ValueError`` on parameters of the wrong shape or that their formats cannot hold,
     and on an accumulator that they could overflow."""
     wanted = {
-        "weight": ((spec.units, spec.inputs), spec.weight),
-        "bias": ((spec.units,), spec.acc),
+        "weight": (weight_shape, spec.weight),
+        "bias": (weight_shape[:1], spec.acc),
     }
     for name, (shape, fmt) in wanted.items():
         value = params.get(name)
@@ -32,6 +73,7 @@ def check_dense(spec: DenseSpec, params) -> None:
             )
     if set(params) - set(wanted):
         raise ValueError(f"unknown parameter {min(set(params) - set(wanted))!r}")
-    need = acc_format(params["weight"], params["bias"], spec.x, spec.acc.frac)
+    rows = params["weight"].reshape(weight_shape[0], -1)
+    need = acc_format(rows, params["bias"], spec.x, spec.acc.frac)
     if need.width > spec.acc.width:
         raise ValueError(f"accumulator {spec.acc} overflows with these weights; they need {need}")

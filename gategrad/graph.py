@@ -134,6 +134,12 @@ class Network:
         put(self, "nodes", _connect(self.layers, self.input.shape, self._where))
 
     @property
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """What each layer takes, by its name, in the order of the description: names of layers, or
+        ``"input"``."""
+        return _sources(self.layers, _names(self.layers, self._where))
+
+    @property
     def output(self) -> GraphNode:
         """The node whose values are the network's."""
         return self.nodes[-1]
@@ -250,6 +256,14 @@ def _names(layers: Sequence[Layer], where) -> list[str]:
     return names
 
 
+def _sources(layers: Sequence[Layer], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """By default a layer takes the one before it."""
+    return {
+        name: layer.inputs or (before,)  # type: ignore[attr-defined]
+        for name, layer, before in zip(names, layers, [INPUT, *names], strict=False)
+    }
+
+
 def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, ...]:
     """Nodes in topological order, shapes inferred; layer names lead to activated outputs."""
     names = _names(layers, where)
@@ -261,8 +275,7 @@ def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, .
         if end != name and end in names:
             raise GategradError(f"{where(end)}: {name!r} with its activation has this name already")
     waiting: dict[str, tuple[Layer, tuple[str, ...]]] = {}
-    for name, layer, before in zip(names, layers, [INPUT, *names], strict=False):
-        inputs = layer.inputs or (before,)  # type: ignore[attr-defined]
+    for layer, (name, inputs) in zip(layers, _sources(layers, names).items(), strict=True):
         for source in inputs:
             if source not in ends:
                 raise GategradError(

@@ -1,16 +1,23 @@
 # amaranth: UnusedElaboratable=no
 """Layouts of each operation: the choices that the planner has, with what each costs."""
 
+from collections.abc import Iterable
+from itertools import product
+from typing import TypeVar
+
 from gategrad.golden.dense import DenseSpec
 from gategrad.hdl.activation import Activation
 from gategrad.hdl.dense import Dense
 from gategrad.hdl.matvec import Folding
+from gategrad.hdl.memory import UNKNOWN
 from gategrad.hdl.streams import beats
 from gategrad.hdl.technology import Technology
 from gategrad.model import Node
 from gategrad.plan import Context, Layout
 
 SMALL = 4096  # bits of a memory that logic can hold at a sensible price
+MEMORY_LATENCY = 2  # cycles of block RAM; a frame played in that time needs a faster memory
+PIPELINE = 12  # cycles; no unit of a few dozen lanes has more between its operands and its sums
 
 
 def activation(node: Node, context: Context) -> list[Layout]:
@@ -28,9 +35,10 @@ def activation_hardware(node: Node, params, layout: Layout, technology: Technolo
 def dense(node: Node, context: Context) -> list[Layout]:
     """Every folding not beaten in both cycles and multipliers, in every memory it may use."""
     options = []
-    for pe, simd in _foldings(node.spec, context.most):
+    for pe, simd in _foldings(node.spec, context):
         for folding in _memories(node.spec, pe, simd, context):
-            unit = _dense(node, context.params, folding, context.technology)
+            weight, bias = known(context)
+            unit = _dense(node, weight, bias, folding, context.technology)
             options.append(
                 Layout(
                     lanes_in=simd,
@@ -39,45 +47,68 @@ def dense(node: Node, context: Context) -> list[Layout]:
                     resources=unit.cost(),
                     mac_lanes=folding.mac_lanes,
                     folding=folding,
+                    samples=folding.vectors,
                 )
             )
     return options
 
 
+def known(context: Context):
+    """Weights and biases, as far as estimates should look at them.
+
+    Bits that all weights of a memory share take no block. Where blocks are few and small that
+    decides, and networks are small; elsewhere looking would take longer than all the rest.
+    """
+    few = context.technology.family == "ice40"
+    return context.params["weight"] if few else UNKNOWN, context.params["bias"]
+
+
 def dense_hardware(node: Node, params, layout: Layout, technology: Technology) -> Dense:
     """The gateware of a dense node."""
-    return _dense(node, params, layout.folding, technology)
+    return _dense(node, params["weight"], params["bias"], layout.folding, technology)
 
 
-def _dense(node: Node, params, folding: Folding, technology: Technology) -> Dense:
-    return Dense(
-        node.spec,
-        weight=params["weight"],
-        bias=params["bias"],
-        folding=folding,
-        technology=technology,
+def _dense(node: Node, weight, bias, folding: Folding, technology: Technology) -> Dense:
+    return Dense(node.spec, weight=weight, bias=bias, folding=folding, technology=technology)
+
+
+def _foldings(spec: DenseSpec, context: Context) -> list[tuple[int, int]]:
+    """(pe, simd) of up to ``context.most`` lanes that nothing smaller beats."""
+    return fewest_lanes(
+        [
+            (pe * simd, beats(spec.units, pe) * beats(spec.inputs, simd), (pe, simd))
+            for pe in divisions(spec.units)
+            for simd in divisions(spec.inputs)
+            if pe * simd <= context.most
+        ],
+        context.least,
     )
 
 
-def _foldings(spec: DenseSpec, most: int) -> list[tuple[int, int]]:
-    """(pe, simd) of up to ``most`` lanes; of those with equal cycles only the ones of fewest lanes,
-    and nothing that is slower than something smaller."""
-    by_lanes: dict[int, dict[int, list[tuple[int, int]]]] = {}
-    for pe in _divisions(spec.units):
-        for simd in _divisions(spec.inputs):
-            if pe * simd <= most:
-                cycles = beats(spec.units, pe) * beats(spec.inputs, simd)
-                by_lanes.setdefault(pe * simd, {}).setdefault(cycles, []).append((pe, simd))
-    result, fewest = [], None
+Shape = TypeVar("Shape")
+
+
+def fewest_lanes(shapes: Iterable[tuple[int, int, Shape]], least: float) -> list[Shape]:
+    """Of ``(lanes, cycles, shape)`` those that nothing with as many lanes or fewer beats.
+
+    Beyond ``least`` cycles, which the network cannot reach, only the smallest are kept.
+    """
+    by_lanes: dict[int, dict[int, list[Shape]]] = {}
+    for lanes, cycles, shape in shapes:
+        by_lanes.setdefault(lanes, {}).setdefault(cycles, []).append(shape)
+    result: list[Shape] = []
+    fewest = None
     for _, by_cycles in sorted(by_lanes.items()):
         cycles = min(by_cycles)
         if fewest is None or cycles < fewest:
             fewest = cycles
             result += by_cycles[cycles]
+            if cycles < least:
+                break
     return result
 
 
-def _divisions(size: int) -> list[int]:
+def divisions(size: int) -> list[int]:
     """The smallest part for every number of parts into which ``size`` can be cut."""
     return sorted({beats(size, count) for count in range(1, size + 1)})
 
@@ -93,16 +124,17 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
     elif weight_bits <= SMALL:
         weights.append("logic")
     groups = beats(spec.units, pe)
-    for memory in weights:
+    for memory, multiplier in product(weights, context.multipliers):
         # A single-port RAM gives 16 bits a cycle: two samples then share what is read.
-        for vectors in (1, 2) if memory == "spram" and 2 * pe * simd <= context.most else (1,):
+        paired = memory == "spram" and context.chain and 2 * pe * simd <= context.most
+        for vectors in (1, 2) if paired else (1,):
             for buffer, pages in _buffers(spec, simd, groups, vectors, context):
                 yield Folding(
                     pe=pe,
                     simd=simd,
                     vectors=vectors,
-                    lanes=_output_lanes(pe, beats(spec.inputs, simd)),
-                    multiplier="dsp" if context.dsp else "logic",
+                    lanes=output_lanes(pe, beats(spec.inputs, simd)),
+                    multiplier=multiplier,
                     weights=memory,
                     buffer=buffer,
                     pages=pages,
@@ -127,11 +159,7 @@ def _buffers(spec: DenseSpec, simd: int, groups: int, vectors: int, context: Con
     return buffers
 
 
-MEMORY_LATENCY = 2  # cycles of block RAM; a frame played in that time needs a faster memory
-PIPELINE = 12  # cycles; no unit of a few dozen lanes has more between its operands and its sums
-
-
-def _output_lanes(pe: int, length: int) -> int:
+def output_lanes(pe: int, length: int) -> int:
     """Outputs a beat: as few as let a group's results leave before the next group's come."""
     divisors = [d for d in range(1, pe + 1) if pe % d == 0]
     for patience in (PIPELINE, 0):

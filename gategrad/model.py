@@ -22,7 +22,8 @@ from gategrad.reference import Params
 from gategrad.report import Report
 from gategrad.spec_json import spec_to_json
 
-BATCH = 1024  # samples at a time: intermediate values stay in the cache
+BATCH = 1024  # samples at a time, at most: intermediate values stay in the cache
+ELEMENTS = 1 << 22  # of windows and sums that golden may have in memory at once, about
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,13 @@ class Node:
 
     @property
     def x(self) -> Format:
-        """Format of the elements in."""
-        return self.spec.x
+        """Format of the elements in, at the first input."""
+        return self.formats[0]
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """Formats of the elements in, an input each."""
+        return getattr(self.spec, "formats", None) or (self.spec.x,)
 
     @property
     def out(self) -> Format:
@@ -76,12 +82,16 @@ class Model:
             where = f"layer {node.name!r}"
             if node.name in formats:
                 raise GategradError(f"{where}: two layers have this name")
-            for source in node.inputs:
+            if len(node.inputs) != len(node.formats):
+                raise GategradError(
+                    f"{where}: has {len(node.inputs)} inputs, its specification {len(node.formats)}"
+                )
+            for source, fmt in zip(node.inputs, node.formats, strict=True):
                 if source not in formats:
                     raise GategradError(f"{where}: takes {source!r}, which does not come before it")
-                if node.x != formats[source]:
+                if fmt != formats[source]:
                     raise GategradError(
-                        f"{where}: takes {node.x}, but {source!r} is {formats[source]}"
+                        f"{where}: takes {fmt}, but {source!r} is {formats[source]}"
                     )
             formats[node.name] = node.out
         sizes = self.sizes  # checks that they connect
@@ -142,8 +152,14 @@ class Model:
         """Raw outputs, int64: samples x :attr:`outputs`, in format :attr:`out`."""
         x = self.raw_inputs(x)
         name = self.output.name
+        widest = max(
+            max(self.sizes.values()),
+            max(getattr(n.spec, "macs", 0) // getattr(n.spec, "filters", 1 << 30)
+                for n in self.nodes),
+        )  # fmt: skip
+        batch = max(1, min(BATCH, ELEMENTS // widest))
         return np.concatenate(
-            [self._run(x[at : at + BATCH])[name] for at in range(0, len(x), BATCH)]
+            [self._run(x[at : at + batch])[name] for at in range(0, len(x), batch)]
         )
 
     def trace(self, x) -> dict[str, np.ndarray]:

@@ -121,8 +121,9 @@ def _node(table: Any) -> Node:
     inputs = _get(table, "inputs", list)
     if op not in OPERATIONS or OPERATIONS[op].spec is None:
         raise GategradError(f"layer {name!r}: unknown operation {op!r}{suggest(op, OPERATIONS)}")
-    if len(inputs) != OPERATIONS[op].arity or not all(isinstance(i, str) for i in inputs):
-        raise GategradError(f"layer {name!r}: inputs must be {OPERATIONS[op].arity} names")
+    arity = OPERATIONS[op].arity or max(2, len(inputs))
+    if len(inputs) != arity or not all(isinstance(i, str) for i in inputs):
+        raise GategradError(f"layer {name!r}: inputs must be {arity} names")
     try:
         spec = spec_from_json(OPERATIONS[op].spec.load(), table.get("spec"))  # type: ignore[union-attr]
     except ValueError as error:

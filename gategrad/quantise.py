@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from gategrad import reference
 from gategrad.data import Dataset, raw_inputs
 from gategrad.errors import GategradError
+from gategrad.fold import fold_batch_norm
 from gategrad.golden.activation import FUNCTIONS, ActivationSpec
+from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec, acc_format
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.graph import INPUT, GraphNode, Network, Quantisation
-from gategrad.layers import Activation
+from gategrad.layers import Activation, Dense
 from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
 from gategrad.reference import Params
@@ -68,13 +71,31 @@ class Context:
         own = getattr(node.layer, key, None)
         return getattr(self.settings, key) if own is None else own
 
-    def add(self, node: GraphNode, spec, integers: dict[str, np.ndarray] | None = None) -> None:
-        """Append the integer node of ``node``."""
+    def activated(self, node: GraphNode) -> tuple[GraphNode, Activation | None, bool]:
+        """The node whose values leave the integer node of ``node``: itself or the ReLU behind it;
+        the activation behind it, if that is all that takes it; whether it is a ReLU."""
+        following = self.consumers(node.name)
+        if len(following) != 1 or not isinstance(following[0].layer, Activation):
+            return node, None, False
+        relu = following[0].layer.function == "relu"
+        return following[0] if relu else node, following[0].layer, relu
+
+    def add(
+        self,
+        node: GraphNode,
+        spec,
+        integers: dict[str, np.ndarray] | None = None,
+        *,
+        op: str = "",
+        end: GraphNode | None = None,
+    ) -> None:
+        """Append the integer node of ``node``, of operation ``op`` if that has another name, which
+        computes the values of ``end``."""
         inputs = tuple(self.found[i][0] for i in node.inputs)
-        self.nodes.append(Node(node.name, node.op, inputs, spec))
+        self.nodes.append(Node(node.name, op or node.op, inputs, spec))
         if integers:
             self.integers[node.name] = integers
-        self.found[node.name] = (node.name, spec.out)
+        self.found[(end or node).name] = self.found[node.name] = (node.name, spec.out)
 
 
 def quantise(
@@ -93,6 +114,7 @@ def quantise(
     Raises :class:`GategradError` on data or parameters that do not fit or are not finite.
     """
     settings = settings or network.quantisation
+    network, params = fold_batch_norm(network, params)
     reference.check_parameters(network, params, f"network {network.name!r}")
     raw = raw_inputs(data.x_train[:CALIBRATION], network.input.shape, network.input.format,
                      data.name)
@@ -139,51 +161,66 @@ def _build(network: Network, params: Params, settings: Quantisation, x, settled=
     return context
 
 
-def quantise_dense(context: Context, node: GraphNode) -> None:
-    """Dense, with the ReLU behind it, if any: an unsigned output saturates at 0."""
+def quantise_linear(context: Context, node: GraphNode) -> None:
+    """Dense layers and convolutions, with the ReLU behind them, if any: an unsigned output
+    saturates at 0."""
+    weight = context.params[node.name]["weight"]
+    bias = context.params[node.name].get("bias", np.zeros(len(weight)))
+    if isinstance(node.layer, Dense):
+        add_linear(context, node, "dense", weight, bias, lambda *formats: DenseSpec(
+            weight.shape[1], len(weight), *formats))  # fmt: skip
+        return
+    layer: Any = node.layer
+    window = layer.window(node.input_shapes[0])
+    add_linear(context, node, "conv", weight, bias, lambda *formats: ConvSpec(
+        window, *layer.channels(window), *formats))  # fmt: skip
+
+
+def add_linear(
+    context: Context, node: GraphNode, op: str, weight: np.ndarray, bias: np.ndarray, make
+) -> None:
+    """Add sums of products: ``weight`` (units x anything) and ``bias`` (units) as integers of the
+    node ``op`` with the specification ``make(x, weight format, requantisation)``."""
     _, x = context.found[node.inputs[0]]
-    weight, bias = (context.params[node.name][k] for k in ("weight", "bias"))
-    next_nodes = context.consumers(node.name)
-    function = None
-    if len(next_nodes) == 1 and isinstance(next_nodes[0].layer, Activation):
-        function = next_nodes[0].layer
-    relu = function is not None and function.function == "relu"
-    end = next_nodes[0] if relu else node
+    end, function, relu = context.activated(node)
     raw = end is context.network.output and not context.settings.output_bits
     bits = context.bits(node, "weight_bits")
+    rows = weight.reshape(len(weight), -1)
     if context.settled:
         fmt, scales = context.settled.weights[node.name]
     elif context.settings.scale == "free" and not raw:
-        fmt, scales = _free_scales(weight, bits, bias, x)
+        fmt, scales = _free_scales(rows, bits, bias, x)
     else:
-        fmt = choose_frac(weight, bits, signed=True)
-        scales = np.full(len(weight), fmt.step)
+        fmt = choose_frac(rows, bits, signed=True)
+        scales = np.full(len(rows), fmt.step)
     context.weights[node.name] = fmt, scales
-    integers = fmt.quantise(weight / scales[:, None] * fmt.step)
-    acc_frac = x.frac + fmt.frac
+    integers = fmt.quantise(rows / scales[:, None] * fmt.step)
     bias_integers = np.floor(bias / (scales * x.step) + 0.5).astype(np.int64)
-    acc = acc_format(integers, bias_integers, x, acc_frac)
-    out = _dense_out(context, node, end, function, acc, raw, relu)
-    spec = DenseSpec(
-        weight.shape[1], len(weight), x, fmt, _requantise(acc, out, scales / fmt.step)
-    )
-    context.add(node, spec, {"weight": integers, "bias": bias_integers})
-    context.found[end.name] = (node.name, out)
+    acc = acc_format(integers, bias_integers, x, x.frac + fmt.frac)
+    if raw:
+        out = Format(acc.width - 1, acc.frac, signed=False) if relu else acc
+    else:
+        out = out_format(context, node, end, function, relu)
+    spec = make(x, fmt, _requantise(acc, out, scales / fmt.step))
+    params = {"weight": integers.reshape(weight.shape), "bias": bias_integers}
+    context.add(node, spec, params, op=op, end=end)
     context.tensors += [
-        measure(f"{node.name}.weight", weight, fmt, integers * scales[:, None]),
+        measure(f"{node.name}.weight", rows, fmt, integers * scales[:, None]),
         measure(f"{node.name}.bias", bias, acc, bias_integers * scales * x.step),
         measure(node.name, context.values[end.name], out),
     ]
 
 
-def _dense_out(context, node, end, function, acc: Format, raw: bool, relu: bool) -> Format:
-    if raw:
-        return Format(acc.width - 1, acc.frac, signed=False) if relu else acc
+def out_format(
+    context: Context, node: GraphNode, end: GraphNode, function: Activation | None, relu: bool
+) -> Format:
+    """The format of what leaves ``node``, with the ReLU ``end`` if it is part of it."""
     if context.settled:
         return context.settled.found[end.name][1]
     values = context.values[end.name]
     if end is context.network.output:
-        return choose_frac(values, context.settings.output_bits, signed=not relu)
+        bits = context.settings.output_bits or context.bits(node, "activation_bits")
+        return choose_frac(values, bits, signed=not relu)
     if function is None or relu:
         return choose_frac(values, context.bits(node, "activation_bits"), signed=not relu)
     # In front of a table the error counts behind the function: saturating its flat ends is free.

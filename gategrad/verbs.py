@@ -29,7 +29,8 @@ from gategrad.hdl.resize import Resize
 from gategrad.hdl.technology import PORTABLE, Resources
 from gategrad.model import Model
 from gategrad.output import output_folder
-from gategrad.plan import Plan, plan
+from gategrad.plan import Plan
+from gategrad.planner import plan
 from gategrad.quantise import quantise
 from gategrad.training import Epoch, accuracy
 from gategrad.training import train as train_float
@@ -74,10 +75,10 @@ def plan_for(model: Model, board: Board | str | None = None, rate: float | None 
     found = plan(model, board.technology, budget, overhead=link, cycles=cycles)
     # The link brings one element a beat, and weights where the bitstream cannot hold them.
     around = link
-    first = found.nodes[0].layout
-    if first.lanes_in > 1:
+    lanes = found.edges[0].lanes_in
+    if lanes > 1:
         around += Resize(
-            model.input.format, elements=model.input.size, lanes_in=1, lanes_out=first.lanes_in
+            model.input.format, elements=model.input.size, lanes_in=1, lanes_out=lanes
         ).cost()
     if any(n.layout.folding and n.layout.folding.weights == "spram" for n in found.nodes):
         around += LOADING

@@ -79,7 +79,12 @@ class Linear(Component):
         return {
             "i": In(tensor_stream(self.spec.x, self.lanes_in)),
             "o": Out(tensor_stream(self.spec.out, self.folding.lanes)),
-        } | {name: members[name] for name in self.matvec.w_ports}
+        } | {name: members[name] for name in self.w_ports}
+
+    @property
+    def w_ports(self) -> list[str]:
+        """The ports that write weights."""
+        return self.matvec.w_ports
 
     @property
     def front(self) -> dict[str, Any]:
@@ -106,7 +111,7 @@ class Linear(Component):
             connect(m, source, part.i)
             source = part.o
         connect(m, source, wiring.flipped(self.o))
-        for name in self.matvec.w_ports:
+        for name in self.w_ports:
             m.d.comb += getattr(self.matvec, name).eq(getattr(self, name))
         return m
 

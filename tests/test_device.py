@@ -15,7 +15,8 @@ from gategrad.boards.host import Link
 from gategrad.boards.protocol import Request, encode
 from gategrad.core import Core, load_image
 from gategrad.hdl.technology import ICE40UP, Resources
-from gategrad.plan import Context, plan
+from gategrad.plan import Context
+from gategrad.planner import plan
 from gategrad.verbs import plan_for
 
 
@@ -24,8 +25,8 @@ def paired_core(model) -> Core:
     planned = plan(model, ICE40UP, Resources(luts=5000, ffs=5000, dsps=8, brams=20, sprams=4))
     first = planned.nodes[0]
     context = Context(
-        ICE40UP, model.params[first.name], model.input.size, first=True, dsp=True, most=16,
-        bram_bits=0,
+        ICE40UP, model.params[first.name], model.input.size, first=True, chain=True,
+        multipliers=("dsp",), most=16, least=0, bram_bits=0,
     )  # fmt: skip
     layout = next(
         option for option in layouts.dense(first.node, context) if option.folding.vectors == 2

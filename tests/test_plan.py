@@ -14,7 +14,8 @@ from gategrad.golden.format import Format
 from gategrad.graph import Input
 from gategrad.hdl.technology import ECP5, ICE40, ICE40UP, PORTABLE, Resources
 from gategrad.layers import Dense
-from gategrad.plan import FIELDS, plan
+from gategrad.plan import FIELDS
+from gategrad.planner import plan
 from gategrad.verbs import plan_for
 
 UP5K = Resources(luts=5280, ffs=5280, dsps=8, brams=30, sprams=4)

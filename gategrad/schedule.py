@@ -1,0 +1,50 @@
+"""When things happen in a network at steady state, in frames: what buffers of branches must hold.
+
+Take the schedule in which every node spreads its work evenly over the period of a frame. It is not
+what the gateware does, which goes as fast as it can and waits where it must; but a network of
+queues is never slower than any schedule that its queues allow, and cannot deadlock where one
+exists. So queues that are deep enough for this schedule keep the planned rate and are free of
+deadlock, whatever stalls there are: nothing has to be simulated.
+
+A node *lags* its input by the greatest part of a frame that has to have come before the same part
+of its output can go. Where branches meet, the one that lags less has to be held back: by the
+difference, in a queue.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gategrad.golden.window import WindowSpec
+from gategrad.graph import INPUT
+from gategrad.model import Node
+from gategrad.operations import OPERATIONS
+
+#: Cycles that no node's pipeline exceeds: what is on its way there has been taken from a branch,
+#: and has not come out yet.
+PIPELINE = 64
+
+
+def window_lag(window: WindowSpec) -> float:
+    """Frames by which windows lag the image: the last pixel of each has to be there."""
+    down = np.arange(window.out_height) * window.stride[0] - window.padding[0]
+    across = np.arange(window.out_width) * window.stride[1] - window.padding[1]
+    rows = np.clip(down + window.extent[0] - 1, 0, window.height - 1)
+    columns = np.clip(across + window.extent[1] - 1, 0, window.width - 1)
+    needed = (rows[:, None] * window.width + columns + 1).ravel() / (window.height * window.width)
+    return float((needed - np.arange(window.pixels) / window.pixels).max()) + 1 / window.pixels
+
+
+def ready(nodes: Sequence[Node], cycles: float) -> dict[str, float]:
+    """When the first of each node's output goes, in frames of ``cycles``, by node name."""
+    times = {INPUT: 0.0}
+    for node in nodes:
+        lag = OPERATIONS[node.op].lag(node.spec)
+        times[node.name] = max(times[i] for i in node.inputs) + lag + PIPELINE / cycles
+    return times
+
+
+def held(node: Node, times: Mapping[str, float]) -> list[float]:
+    """Frames that each input of ``node`` has to wait for the latest of them."""
+    latest = max(times[i] for i in node.inputs)
+    return [latest - times[i] for i in node.inputs]
