@@ -58,7 +58,7 @@ class Training(Settings):
     rate: float = key(0.002, low=1e-9, high=1e3)
     loss: str = key(
         "softmax_cross_entropy",
-        choices=("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"),
+        choices=("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "hinge"),
     )
     optimiser: str = key("adam", choices=("adam", "sgd"))
     momentum: float = key(0.9, low=0.0, high=0.9999)

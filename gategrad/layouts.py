@@ -17,6 +17,7 @@ from gategrad.plan import Context, Layout
 
 SMALL = 4096  # bits of a memory that logic can hold at a sensible price
 MEMORY_LATENCY = 2  # cycles of block RAM; a frame played in that time needs a faster memory
+FAR = 12
 PIPELINE = 12  # cycles; no unit of a few dozen lanes has more between its operands and its sums
 
 
@@ -91,7 +92,8 @@ Shape = TypeVar("Shape")
 def fewest_lanes(shapes: Iterable[tuple[int, int, Shape]], least: float) -> list[Shape]:
     """Of ``(lanes, cycles, shape)`` those that nothing with as many lanes or fewer beats.
 
-    Beyond ``least`` cycles, which the network cannot reach, only the smallest are kept.
+    Those that take far fewer than ``least`` cycles, which the network cannot reach, are of no use,
+    but for one; a little faster, a layer may do without a buffer.
     """
     by_lanes: dict[int, dict[int, list[Shape]]] = {}
     for lanes, cycles, shape in shapes:
@@ -103,7 +105,7 @@ def fewest_lanes(shapes: Iterable[tuple[int, int, Shape]], least: float) -> list
         if fewest is None or cycles < fewest:
             fewest = cycles
             result += by_cycles[cycles]
-            if cycles < least:
+            if FAR * cycles < least:
                 break
     return result
 

@@ -1,6 +1,7 @@
 """Losses: ``loss(outputs, targets) -> (mean over the samples, its gradient at the outputs)``.
 
 The cross-entropies bring their own sigmoid or softmax, so their gradient is ``(f - y) / samples``.
+Targets are those of :func:`targets`.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,10 +29,27 @@ def sigmoid_cross_entropy(f, y):
     return float(loss.sum() / len(f)), (0.5 + 0.5 * np.tanh(0.5 * f) - y) / len(f)
 
 
+def hinge(f, y):
+    """Of a multi-class support vector machine: ``max(0, f[j] - f[label] + 1)``, summed over the
+    wrong classes j; of a single output ``max(0, 1 - f)`` for a target of 1, ``max(0, 1 + f)`` for
+    0. Its gradient at the kink is 0."""
+    if f.shape[1] == 1:
+        sign = 2 * y - 1
+        margin = np.maximum(0, 1 - sign * f)
+        delta = -sign * (margin > 0)
+    else:
+        wrong = 1 - y
+        margin = np.maximum(0, f - (f * y).sum(axis=1, keepdims=True) + 1) * wrong
+        over = (margin > 0).astype(f.dtype)
+        delta = over - y * over.sum(axis=1, keepdims=True)
+    return float(margin.sum() / len(f)), delta / len(f)
+
+
 LOSSES: Mapping[str, Callable] = {
     "squared_error": squared_error,
     "softmax_cross_entropy": softmax_cross_entropy,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
+    "hinge": hinge,
 }
 
 
