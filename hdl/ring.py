@@ -86,7 +86,8 @@ class Ring(Component):
         for bank in range(self.banks):
             m.submodules[f"bank{bank}"] = memory = self._memory(self.memory.depth)
             m.d.comb += [
-                memory.address.eq(Mux(first > bank, after, row)),
+                # A read of several words goes around from the last bank to the first.
+                memory.address.eq(Mux(first > bank, after, row) if bank + 1 < self.banks else row),
                 memory.enable.eq(self.enable),
                 memory.w_address.eq(w_row),
                 memory.w_data.eq(self.w_data),
