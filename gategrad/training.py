@@ -58,6 +58,11 @@ def train(
     parameters, labels without an output, and a loss that diverges.
     """
     settings = settings or network.training
+    if network.outputs == 1 and settings.loss == "softmax_cross_entropy":
+        raise GategradError(
+            f"layer {network.output.name!r} has one output, of which a softmax is always 1; give "
+            'it an output a class, or [train] loss = "sigmoid_cross_entropy" or "hinge"'
+        )
     x, y = prepare(network, data)
     random = np.random.default_rng(settings.seed)
     if params is None:
@@ -92,7 +97,8 @@ def train(
                 rate *= 0.5 + 0.5 * math.cos(math.pi * step / steps)
             step += 1
             params = optimiser.update(params, gradients, rate)
-            if normalised:
+            # A rest of a few samples would say little of mean and variance.
+            if normalised and (start == 0 or len(batch) == settings.batch):
                 params = reference.statistics(network, params, saved)
             total += loss * len(batch)
             right += int((classify(out, at) == data.y_train[batch]).sum())

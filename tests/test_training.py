@@ -36,6 +36,7 @@ def network(units=3, **training) -> Network:
         {"optimiser": "sgd", "rate": 0.3, "momentum": 0.0, "schedule": "constant"},
         {"loss": "sigmoid_cross_entropy"},
         {"loss": "squared_error"},
+        {"loss": "hinge"},
         {"validation": 0.2, "patience": 5},
     ],
 )
@@ -91,6 +92,11 @@ def test_refuses_nan_parameters():
 def test_refuses_labels_without_an_output():
     with pytest.raises(GategradError, match=r"blobs: label 2 of .* 2 classes of layer 'dense2'"):
         train(network(units=2), blobs())
+
+
+def test_refuses_a_softmax_of_one_output():
+    with pytest.raises(GategradError, match=r"layer .dense2. has one output.*sigmoid_cross_entr"):
+        train(network(units=1), blobs(classes=2))
 
 
 def test_refuses_samples_of_another_size():
