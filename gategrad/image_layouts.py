@@ -107,7 +107,8 @@ def _memories(spec: ConvSpec, shape: ConvFolding, context: Context) -> Iterator[
     buffers = ["block"]
     if lines <= SMALL and context.technology.family != "ice40":
         buffers.append("logic")
-    for memory, buffer, multiplier in product(weights, buffers, context.multipliers):
+    multipliers = context.multipliers(shape.mac_lanes)
+    for memory, buffer, multiplier in product(weights, buffers, multipliers):
         yield dataclasses.replace(
             shape, lanes=output_lanes(shape.pe, length), multiplier=multiplier, weights=memory,
             buffer=buffer,

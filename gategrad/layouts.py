@@ -126,7 +126,7 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
     elif weight_bits <= SMALL:
         weights.append("logic")
     groups = beats(spec.units, pe)
-    for memory, multiplier in product(weights, context.multipliers):
+    for memory, multiplier in product(weights, context.multipliers(pe * simd)):
         # A single-port RAM gives 16 bits a cycle: two samples then share what is read.
         paired = memory == "spram" and context.chain and 2 * pe * simd <= context.most
         for vectors in (1, 2) if paired else (1,):

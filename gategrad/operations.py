@@ -6,6 +6,7 @@ another package, is a lazy reference ``"module:name"``.
 """
 
 import importlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Operation:
     ``hardware``: ``(node, params, layout, technology) -> component``; ``layouts``:
     ``(node, context) -> [Layout]``, the ways to build it that the planner chooses from;
     ``follows``: it takes as many lanes as the node before it sends;
-    ``lag``: ``(spec) -> frames`` by which its output lags its input (:mod:`gategrad.schedule`).
+    ``lag``: ``(spec) -> frames`` by which its output lags its input; ``waits``: ``(spec) ->
+    frames`` that each input has to wait besides (:mod:`gategrad.schedule`).
     Rows without ``spec`` exist only in the float graph: quantisation removes them.
     """
 
@@ -66,6 +68,7 @@ class Operation:
     layouts: Lazy | None = None
     follows: bool = False
     lag: Callable[[Any], float] = lambda spec: 0.0
+    waits: Callable[[Any], tuple[float, ...]] = lambda spec: (0.0, 0.0)
 
 
 def _dense_shape(layer: layers.Dense, shapes: tuple[Shape, ...]) -> Shape:
@@ -115,6 +118,12 @@ def _conv_parameters(layer: Any, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
 
 def _pool_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
     window = _window(layer, shapes[0])
+    top, left, bottom, right = window.padding
+    if max(top, bottom) >= window.extent[0] or max(left, right) >= window.extent[1]:
+        raise GategradError(
+            f"padding of {max(window.padding)} leaves windows of {window.extent[0]}x"
+            f"{window.extent[1]} with nothing but padding in them; make it smaller than the kernel"
+        )
     return layer.out_shape(window, window.channels)
 
 
@@ -166,6 +175,17 @@ def _window_lag(spec: Any) -> float:
     from gategrad.schedule import window_lag
 
     return window_lag(spec.window)
+
+
+def _concatenate_waits(spec: Any) -> tuple[float, ...]:
+    """An input waits until those before it have given their channels of the pixel."""
+    before = itertools.accumulate(spec.channels[:-1], initial=0)
+    return tuple(channels / sum(spec.channels) / spec.pixels for channels in before)
+
+
+def _concatenate_lag(spec: Any) -> float:
+    """The first input gives its channels in less than the time in which they come."""
+    return (1 - spec.channels[0] / sum(spec.channels)) / spec.pixels
 
 
 def _conv_row(layer: type[layers.Layer]) -> Operation:
@@ -291,6 +311,8 @@ _ROWS = (
         size=_sized(lambda spec: tuple(spec.pixels * channels for channels in spec.channels)),
         hardware=Lazy("gategrad.image_layouts:concatenate_hardware"),
         layouts=Lazy("gategrad.image_layouts:concatenate"),
+        lag=_concatenate_lag,
+        waits=_concatenate_waits,
     ),
     Operation(
         "grey",

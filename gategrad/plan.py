@@ -69,11 +69,17 @@ class Context:
     size: int  # elements of a sample that enter the node
     first: bool  # fed by the network's input, which can deliver at any rate
     chain: bool  # no branches: samples may be computed two at once
-    multipliers: tuple[str, ...]  # that the node may use: "dsp", "logic"
+    hardware: int  # multiplications a cycle that the device's multipliers can do
+    soft: int  # multiplications a cycle that the node may do in logic
     most: int  # multiplications a cycle that are worth considering
     least: float  # cycles a sample that the network as a whole cannot beat
     bram_bits: int  # of all the device's block RAM
     lanes: int = 1  # elements a beat that the node before it sends
+
+    def multipliers(self, lanes: int) -> list[str]:
+        """What ``lanes`` multiplications a cycle may be made of."""
+        allowed = {"dsp": lanes <= self.hardware, "logic": lanes <= self.soft}
+        return [kind for kind, fits in allowed.items() if fits]
 
 
 @dataclass(frozen=True)
@@ -205,11 +211,15 @@ class Plan:
             for n in self.nodes
             for index, (source, fmt) in enumerate(zip(n.node.inputs, n.node.formats, strict=True))
         ]  # fmt: skip
-        if all(len(n.node.inputs) == 1 for n in self.nodes):
+        joins = {n.name for n in self.nodes if len(n.node.inputs) > 1}
+        if not joins:
             return tuple(made)
         slowest = max(layout.cycles for layout in layouts.values())
         times = schedule.ready([n.node for n in self.nodes], slowest)
-        return tuple(dataclasses.replace(e, depth=self._depth(e, times)) for e in made)
+        return tuple(
+            dataclasses.replace(e, depth=self._depth(e, times)) if e.target in joins else e
+            for e in made
+        )
 
     def _depth(self, edge: Edge, times: Mapping[str, float]) -> int:
         """Beats that the queue of ``edge`` has to hold."""

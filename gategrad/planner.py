@@ -24,6 +24,8 @@ from gategrad.plan import FIELDS, Context, Layout, NodePlan, Plan
 #: What a share of each resource is worth. Logic is what everything else on the device needs too,
 #: and what slows it down when it gets full; a memory or multiplier that nobody uses is wasted.
 WEIGHT = np.array([1.0, 0.2, 0.2, 0.3, 0.02])
+#: Multiplications a cycle that any layer may do in logic if there are more layers than multipliers.
+FEW = 2
 TITLES = {
     "luts": "logic cells",
     "ffs": "flip-flops",
@@ -173,17 +175,17 @@ def _contexts(
     contexts = {}
     for node in model.nodes:
         macs = getattr(node.spec, "macs", 0)
+        most = hardware or logic
         # A layer with less than one multiplier's share of the work can do without a hardware one.
-        small = macs * hardware < model.macs
-        kinds = ("dsp", "logic") if hardware and small else ("dsp",) if hardware else ("logic",)
-        most = logic if kinds == ("logic",) else hardware
+        soft = most if macs * hardware < model.macs else FEW
         contexts[node.name] = Context(
             technology=technology,
             params=model.params.get(node.name, {}),
             size=model.sizes[node.inputs[0]],
             first=node.inputs == (INPUT,),
             chain=chain,
-            multipliers=kinds,
+            hardware=hardware,
+            soft=soft,
             most=min(most, most_lanes or most),
             least=model.macs / (hardware or logic),
             bram_bits=budget.brams * technology.bram_bits,

@@ -45,6 +45,9 @@ def ready(nodes: Sequence[Node], cycles: float) -> dict[str, float]:
 
 
 def held(node: Node, times: Mapping[str, float]) -> list[float]:
-    """Frames that each input of ``node`` has to wait for the latest of them."""
-    latest = max(times[i] for i in node.inputs)
-    return [latest - times[i] for i in node.inputs]
+    """Frames that the first of each input of ``node`` has to wait: for the latest of them, and for
+    its turn."""
+    operation = OPERATIONS[node.op]
+    start = max(times[i] for i in node.inputs) + operation.lag(node.spec)
+    waits = operation.waits(node.spec)
+    return [start + wait - times[i] for i, wait in zip(node.inputs, waits, strict=True)]

@@ -26,7 +26,7 @@ def paired_core(model) -> Core:
     first = planned.nodes[0]
     context = Context(
         ICE40UP, model.params[first.name], model.input.size, first=True, chain=True,
-        multipliers=("dsp",), most=16, least=0, bram_bits=0,
+        hardware=16, soft=0, most=16, least=0, bram_bits=0,
     )  # fmt: skip
     layout = next(
         option for option in layouts.dense(first.node, context) if option.folding.vectors == 2
