@@ -18,76 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from gategrad.errors import GategradError
-from gategrad.golden.format import Format
-from gategrad.layers import BITS, Activation, Layer
+from gategrad.layers import Activation, Layer
 from gategrad.operations import LAYERS, OPERATIONS, Shape
-from gategrad.settings import Settings, key, suggest
+from gategrad.options import Input, Quantisation, Training
+from gategrad.settings import suggest
 
-BYTE = Format(8, 8, signed=False)
 INPUT = "input"  # name of the node that layers without a predecessor take
-
-
-@dataclass(frozen=True)
-class Input(Settings):
-    """What goes in: ``shape`` of a sample and ``format`` of its elements (UQ0.8: byte / 256)."""
-
-    WHERE = "[input]"
-
-    shape: tuple[int, ...] = key(low=1, high=1 << 20)
-    format: Format = key(BYTE)  # noqa: RUF009 (a field specifier, not a shared value)
-
-    @property
-    def size(self) -> int:
-        """Elements of a sample."""
-        return math.prod(self.shape)
-
-
-@dataclass(frozen=True)
-class Training(Settings):
-    """How to train on the host (``[train]``).
-
-    ``rate``: learning rate, falling along a half cosine to nothing if ``schedule = "cosine"``;
-    ``validation``: share of the training samples kept back to choose the best epoch;
-    ``patience``: epochs without improvement before stopping (0: never).
-    """
-
-    WHERE = "[train]"
-
-    epochs: int = key(20, low=0, high=1_000_000)
-    batch: int = key(32, low=1, high=1 << 20)
-    rate: float = key(0.002, low=1e-9, high=1e3)
-    loss: str = key(
-        "softmax_cross_entropy",
-        choices=("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "hinge"),
-    )
-    optimiser: str = key("adam", choices=("adam", "sgd"))
-    momentum: float = key(0.9, low=0.0, high=0.9999)
-    weight_decay: float = key(1e-4, low=0.0, high=1.0)
-    schedule: str = key("cosine", choices=("cosine", "constant"))
-    validation: float = key(0.0, low=0.0, high=0.5)
-    patience: int = key(0, low=0, high=1_000_000)
-    seed: int = key(1, low=0, high=(1 << 63) - 1)
-
-
-@dataclass(frozen=True)
-class Quantisation(Settings):
-    """How to quantise (``[quantise]``): bits of weights and activations, each 2 to 16.
-
-    ``scale``: ``"power_of_two"`` (requantise by shift) or ``"free"`` (a scale for the weights of
-    each unit, requantise by multiplier and shift); ``table_bits``: bits into sigmoid, tanh and
-    leaky ReLU (0: the greater of 10 and the activation's); ``output_bits``: bits of the last layer
-    (0: its accumulator as it is, nothing lost); ``finetune``: epochs of training with quantised
-    weights and activations.
-    """
-
-    WHERE = "[quantise]"
-
-    weight_bits: int = key(8, **BITS)
-    activation_bits: int = key(8, **BITS)
-    table_bits: int = key(0, low=0, high=16)
-    output_bits: int = key(0, low=0, high=32)
-    scale: str = key("power_of_two", choices=("power_of_two", "free"))
-    finetune: int | None = key(None, low=0, high=10_000)
 
 
 @dataclass(frozen=True)
@@ -299,6 +235,13 @@ def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, .
 
     def add(name: str, op: str, inputs: tuple[str, ...], layer: Layer) -> None:
         given = tuple(shapes[source] for source in inputs)
+        if getattr(layer, "DIMENSIONS", 0) == 2 and len(given[0]) == 2 and inputs != (INPUT,):
+            raise GategradError(
+                f"{where(name)}: takes an image of height x width x channels, and what layer "
+                f"{inputs[0]!r} gives is a signal, {'x'.join(map(str, given[0]))}; layers such as "
+                "'conv1d' and 'max_pool1d' take signals; an image's [input] shape ends with its "
+                "channels, as in [28, 28, 1]"
+            )
         try:
             shapes[name] = OPERATIONS[op].shape(layer, given)
         except GategradError as error:
@@ -308,7 +251,11 @@ def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, .
     while waiting:
         ready = [n for n, (_, ins) in waiting.items() if all(ends[i] in shapes for i in ins)]
         if not ready:
-            raise GategradError(f"{where(next(iter(waiting)))}: inputs: its inputs form a cycle")
+            circle = _cycle({name: inputs for name, (_, inputs) in waiting.items()})
+            raise GategradError(
+                f"{where(circle[0])}: inputs: its inputs form a cycle, {' <- '.join(circle)}; let "
+                "one of these take a layer before all of them"
+            )
         for name in ready:
             layer, inputs = waiting.pop(name)
             add(name, layer.TYPE, tuple(ends[i] for i in inputs), layer)
@@ -323,3 +270,11 @@ def _connect(layers: Sequence[Layer], shape: Shape, where) -> tuple[GraphNode, .
     last = ends[names[-1]]
     # The output comes last whatever the order of the description.
     return tuple(sorted(nodes, key=lambda n: n.name == last))
+
+
+def _cycle(inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Names around a cycle, the first again at the end; every one waits for one of the others."""
+    path = [next(iter(inputs))]
+    while path.count(path[-1]) < 2:
+        path.append(next(source for source in inputs[path[-1]] if source in inputs))
+    return path[path.index(path[-1]) :]

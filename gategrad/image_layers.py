@@ -9,66 +9,9 @@ from typing import Any, ClassVar
 from gategrad.golden.grey import WEIGHTS
 from gategrad.golden.window import WindowSpec
 from gategrad.layers import ACTIVATIONS, BITS, SLOPE, Layer
+from gategrad.padding import MOST, Padding
 from gategrad.settings import key
 
-
-@dataclass(frozen=True)
-class Padding:
-    """``"valid"`` (none), ``"same"`` (as much as keeps ``ceil(size / stride)`` pixels, the odd one
-    at the bottom and right), or numbers of pixels: one for all sides, or one a side (top, left,
-    bottom, right; of a signal: left, right)."""
-
-    kind: str = "valid"
-    sides: tuple[int, ...] = ()
-
-    @classmethod
-    def parse(cls, value: Any) -> "Padding":
-        """From what a network file says; raises ``ValueError``."""
-        if isinstance(value, Padding):
-            return value
-        if value in ("valid", "same"):
-            return cls(value)
-        sides = value if isinstance(value, (list, tuple)) else [value]
-        if not sides or not all(
-            isinstance(side, int) and not isinstance(side, bool) and 0 <= side <= MOST
-            for side in sides
-        ):
-            raise ValueError(
-                f'padding must be "valid", "same" or pixels of 0 to {MOST}, not {value!r:.40}'
-            )
-        return cls("pixels", tuple(sides))
-
-    @property
-    def plain(self) -> str | list[int]:
-        """As a network file says it."""
-        return list(self.sides) if self.kind == "pixels" else self.kind
-
-    def pixels(self, sizes, extents, strides) -> tuple[int, int, int, int]:
-        """Top, left, bottom and right, for image sizes, kernel extents and strides (each down and
-        across); raises ``ValueError`` for a number of sides that is none of 1, 2, 4."""
-        if self.kind == "valid":
-            return 0, 0, 0, 0
-        if self.kind == "same":
-            totals = [
-                max(0, (-(-size // stride) - 1) * stride + extent - size)
-                for size, extent, stride in zip(sizes, extents, strides, strict=True)
-            ]
-            (top, left), (down, across) = (total // 2 for total in totals), totals
-            return top, left, down - top, across - left
-        if len(self.sides) == 1:
-            # A signal has no rows above and below it.
-            rows = 0 if sizes[0] == extents[0] == 1 else self.sides[0]
-            return rows, self.sides[0], rows, self.sides[0]
-        if len(self.sides) == 2:
-            return 0, self.sides[0], 0, self.sides[1]
-        if len(self.sides) == 4:
-            return self.sides[0], self.sides[1], self.sides[2], self.sides[3]
-        raise ValueError(
-            f"padding has {len(self.sides)} sides; write one, or top, left, bottom, right"
-        )
-
-
-MOST = 1 << 14  # of any size that a layer may ask for
 SIZE: dict[str, Any] = {"low": 1, "high": MOST}
 
 
@@ -91,7 +34,9 @@ class Windowed(Layer):
 
     def pair(self, name: str) -> tuple[int, int]:
         """``name`` (kernel, stride, dilation) down and across; raises ``ValueError``."""
-        value = getattr(self, name) or getattr(self, "kernel")  # noqa: B009 (of subclasses)
+        value = getattr(self, name)
+        if value is None:  # the stride of a pooling
+            return self.pair("kernel")
         if len(value) == 1:
             return (1 if self.DIMENSIONS == 1 else value[0]), value[0]
         if len(value) != self.DIMENSIONS:
@@ -106,13 +51,22 @@ class Windowed(Layer):
         dilation = self.pair("dilation") if hasattr(self, "dilation") else (1, 1)
         extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
         padding: Padding = self.padding  # type: ignore[attr-defined]
-        sides = padding.pixels((height, width), extent, stride)
+        sides = padding.pixels((height, width), extent, stride, self.DIMENSIONS)
         try:
-            return WindowSpec(height, width, channels, kernel, stride, sides, dilation)
+            window = WindowSpec(height, width, channels, kernel, stride, sides, dilation)
         except ValueError as error:
             raise ValueError(
-                f'{error}; a smaller kernel or padding = "same" would help'
+                f'{error}; a smaller kernel, padding = "same" or less stride and pooling in the '
+                "layers before it would help"
             ) from None
+        for step, have in zip(stride, window.padded, strict=True):
+            if step > have > 1:
+                raise ValueError(
+                    f"a stride of {stride[0]}x{stride[1]} leaves nothing but the first window of "
+                    f"its padded input of {window.padded[0]}x{window.padded[1]}; a smaller stride "
+                    "would help, or a layer of type 'global_average_pool' in its place"
+                )
+        return window
 
     def out_shape(self, window: WindowSpec, channels: int) -> tuple[int, ...]:
         """Shape of the output of ``window``."""
