@@ -211,22 +211,13 @@ class Plan:
             for n in self.nodes
             for index, (source, fmt) in enumerate(zip(n.node.inputs, n.node.formats, strict=True))
         ]  # fmt: skip
-        joins = {n.name for n in self.nodes if len(n.node.inputs) > 1}
-        if not joins:
-            return tuple(made)
         slowest = max(layout.cycles for layout in layouts.values())
-        times = schedule.ready([n.node for n in self.nodes], slowest)
+        held = schedule.held([n.node for n in self.nodes], slowest)
         return tuple(
-            dataclasses.replace(e, depth=self._depth(e, times)) if e.target in joins else e
+            dataclasses.replace(e, depth=_depth(e, held[e.target][e.index])) if e.target in held
+            else e
             for e in made
-        )
-
-    def _depth(self, edge: Edge, times: Mapping[str, float]) -> int:
-        """Beats that the queue of ``edge`` has to hold."""
-        held = schedule.held(self.node(edge.target).node, times)[edge.index]
-        # Converters on both ways hold up to a beat of their wider side.
-        spare = 2 + beats(2 * max(edge.lanes_in, edge.lanes_out), edge.lanes_out)
-        return ceil(held * edge.elements / edge.lanes_out) + spare if held else 0
+        )  # fmt: skip
 
     @property
     def converters(self) -> tuple[Resize, ...]:
@@ -244,3 +235,12 @@ class Plan:
             for name, found in edges.items()
             if len(found) > 1
         }
+
+
+def _depth(edge: Edge, held: float) -> int:
+    """Beats that the queue of ``edge`` has to hold if a beat waits there for ``held`` frames."""
+    if not held:
+        return 0
+    # Converters on both ways hold up to a beat of their wider side.
+    spare = 2 + beats(2 * max(edge.lanes_in, edge.lanes_out), edge.lanes_out)
+    return ceil(held * edge.elements / edge.lanes_out) + spare

@@ -11,7 +11,7 @@ of its output can go. Where branches meet, the one that lags less has to be held
 difference, in a queue.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,8 +20,8 @@ from gategrad.graph import INPUT
 from gategrad.model import Node
 from gategrad.operations import OPERATIONS
 
-#: Cycles that no node's pipeline exceeds: what is on its way there has been taken from a branch,
-#: and has not come out yet.
+#: Cycles that no node's pipeline exceeds. How long it is exactly does not matter: a queue is deep
+#: enough for all others being as late as this and its own branch as early as none.
 PIPELINE = 64
 
 
@@ -35,19 +35,26 @@ def window_lag(window: WindowSpec) -> float:
     return float((needed - np.arange(window.pixels) / window.pixels).max()) + 1 / window.pixels
 
 
-def ready(nodes: Sequence[Node], cycles: float) -> dict[str, float]:
-    """When the first of each node's output goes, in frames of ``cycles``, by node name."""
+def held(nodes: Sequence[Node], cycles: float) -> dict[str, list[float]]:
+    """For every node of several inputs, the frames (of ``cycles``) that the first of each input may
+    have to wait: for the latest of the others, and for its turn."""
+    early, late = _ready(nodes, 0.0), _ready(nodes, PIPELINE / cycles)
+    waits = {}
+    for node in nodes:
+        if len(node.inputs) > 1:
+            operation = OPERATIONS[node.op]
+            start = max(late[i] for i in node.inputs) + operation.lag(node.spec)
+            turns = operation.waits(node.spec)
+            waits[node.name] = [
+                start + turn - early[i] for i, turn in zip(node.inputs, turns, strict=True)
+            ]
+    return waits
+
+
+def _ready(nodes: Sequence[Node], pipeline: float) -> dict[str, float]:
+    """When the first of each node's output goes, by node name, if a pipeline takes that long."""
     times = {INPUT: 0.0}
     for node in nodes:
         lag = OPERATIONS[node.op].lag(node.spec)
-        times[node.name] = max(times[i] for i in node.inputs) + lag + PIPELINE / cycles
+        times[node.name] = max(times[i] for i in node.inputs) + lag + pipeline
     return times
-
-
-def held(node: Node, times: Mapping[str, float]) -> list[float]:
-    """Frames that the first of each input of ``node`` has to wait: for the latest of them, and for
-    its turn."""
-    operation = OPERATIONS[node.op]
-    start = max(times[i] for i in node.inputs) + operation.lag(node.spec)
-    waits = operation.waits(node.spec)
-    return [start + wait - times[i] for i, wait in zip(node.inputs, waits, strict=True)]
