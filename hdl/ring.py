@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
-from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.memory import UNKNOWN, WeightMemory
 from gategrad.hdl.technology import Resources, Technology
 
 
@@ -40,14 +40,14 @@ class Ring(Component):
         self.technology, self.storage = technology, storage
         self.banks = 1 << max(self.offsets).bit_length()
         depth = -(-words // self.banks)
-        memory, rounded = self._memory(depth), self._memory(1 << (depth - 1).bit_length())
+        memory, rounded = (self._memory(n, UNKNOWN) for n in (depth, 1 << (depth - 1).bit_length()))
         # Memory that is there anyway is used: a power of two needs no arithmetic to wrap.
         self.memory = rounded if rounded.cost() == memory.cost() else memory
         self.words = self.memory.depth * self.banks
 
-    def _memory(self, depth: int) -> WeightMemory:
+    def _memory(self, depth: int, init=None) -> WeightMemory:
         return WeightMemory(
-            self.width, depth, None, self.technology, storage=self.storage, writable=True
+            self.width, depth, init, self.technology, storage=self.storage, writable=True
         )
 
     def ports(self):
@@ -69,9 +69,25 @@ class Ring(Component):
         """Enabled cycles from address to data."""
         return self.memory.latency + (self.banks > 1)
 
-    def cost(self) -> Resources:
-        """The banks, the address to write to and, with several banks, addresses and rotation."""
-        return self.banks * self.memory.cost()
+    def cost(self, fixed: int = 0) -> Resources:
+        """The banks, the address to write to and, with several banks, addresses and rotation.
+
+        ``fixed``: low bits of the address that never change, and need no rotation.
+        """
+        bits = (self.words - 1).bit_length()
+        ecp5 = self.technology.family == "ecp5"
+        total = self.banks * self.memory.cost()
+        total += Resources(luts=bits * 3 // 2 if ecp5 else bits, ffs=bits)
+        if self.banks > 1:
+            select = self.banks.bit_length() - 1
+            turned = sum(len(self._rotated(bit)) for bit in range(fixed, select))
+            if not turned and not ecp5:
+                turned = len(self.offsets)  # cells of the output's register
+            row = (self.memory.depth - 1).bit_length() * (self.banks - 1)
+            luts = turned * self.width * 1.1 + row * (0.8 if ecp5 else 1.4)
+            pipe = max(0, select - fixed) * self.memory.latency
+            total += Resources(luts=round(luts), ffs=pipe + len(set(self.offsets)) * self.width)
+        return total
 
     def elaborate(self, platform):
         m = Module()

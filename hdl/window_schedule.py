@@ -87,6 +87,15 @@ class WindowSchedule:
         more = self._following(self.needed) - self.needed.ravel()
         return max(int(more.max()), int(self.needed[0, 0]))
 
+    @cached_property
+    def exceptions(self) -> int:
+        """Windows after which more or less than usual is needed or finished: logic that tells
+        them."""
+        growths = [Growth.of(values, self.pixels) for values in (self.needed, self.finished)]
+        others = [usual(part)[1] for g in growths for part in (g.columns, g.ends)]
+        places = sum(len(at) for other in others for at in other.values())
+        return places + sum(len(g.still) for g in growths)
+
     def _following(self, values: np.ndarray) -> np.ndarray:
         """For each window what ``values`` says of the next, the last's being in the next frame."""
         flat = values.ravel()
@@ -132,19 +141,6 @@ def bound(spec: WindowSpec) -> int:
     """What a line buffer is known to need: all rows of the window but one, and the window's width,
     in pixels."""
     return (spec.extent[0] - 1) * spec.width + spec.extent[1]
-
-
-def steps(sizes: Sequence[int], strides: Sequence[int], around: int) -> list[int]:
-    """What an address moves by when loop ``k`` goes on and every loop inside it starts again.
-
-    ``sizes``: iterations of each loop, innermost first; ``strides``: what one iteration is worth;
-    ``around``: what starting all over again is worth, the last of the result.
-    """
-    result, back = [], 0
-    for size, stride in zip([*sizes, 1], [*strides, around], strict=True):
-        result.append(stride - back)
-        back += (size - 1) * stride
-    return result
 
 
 def usual(values: Sequence[int]) -> tuple[int, dict[int, list[int]]]:

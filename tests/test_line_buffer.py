@@ -196,6 +196,26 @@ def test_schedule_is_that_of_the_windows(spec):
         assert (plan.needed.ravel() == np.maximum.accumulate(seen.max(1)) + 1).all()
 
 
+def test_cost_is_of_what_the_ring_holds():
+    """Block RAM exactly, logic more with every bank and with arithmetic to wrap; no port made."""
+
+    def cost(pixels, technology=ECP5, **options):
+        spec = WindowSpec(pixels, pixels, 8, (3, 3), padding=(1, 1, 1, 1))
+        dut = LineBuffer(spec, Format(8, 0), technology=technology, **options)
+        assert dut.capacity * dut.slices <= dut.ring.words
+        result = dut.cost()
+        assert "_ports_made" not in dut.__dict__
+        return result
+
+    assert cost(64, lanes=8).brams == 4  # 133 words of 64 bits: 1,024 rows of 18 a block
+    assert cost(64, lanes=8, taps=3).brams == 4 * 4
+    assert cost(64, ICE40, lanes=8).brams == 4  # 256 rows of 16 bits
+    assert cost(64, ICE40, lanes=4).brams == 4  # 266 words of 32 bits: 512 rows of 8 a block
+    assert cost(64, lanes=8, storage="logic").brams == 0
+    assert cost(64, lanes=8, taps=3).luts > cost(64, lanes=8).luts
+    assert cost(64, ICE40, lanes=2).luts > cost(20, ICE40, lanes=2).luts
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
