@@ -172,7 +172,12 @@ def generate(
         emit(answer)
         return
     tables.show_plan(answer)
-    out.print(f"latency {answer['latency_cycles']} cycles to the first output")
+    latency = answer["latency_cycles"]
+    # Where lines have to fill first, only a simulation counts it.
+    out.print(
+        f"latency {latency} cycles to the first output" if latency
+        else "latency: `gategrad simulate` counts it"
+    )  # fmt: skip
     cells = ", ".join(answer["vendor_cells"])
     out.print(f"the vendor's cells: {cells}" if cells else "plain Verilog, no vendor's cells")
     out.print(f"wrote {Path(output, answer['verilog'])} and {Path(output, DESCRIPTION)}")

@@ -171,6 +171,15 @@ class Plan:
         return max(self.nodes, key=lambda n: (n.layout.cycles, n.layout.mac_lanes))
 
     @property
+    def bottleneck_efficiency(self) -> float | None:
+        """Of the multipliers of :attr:`bottleneck`, the share of cycles with useful work in them;
+        None for a node that does not multiply."""
+        slowest = self.bottleneck
+        if not slowest.layout.mac_lanes:
+            return None
+        return slowest.macs / (slowest.layout.mac_lanes * self.cycles_per_sample)
+
+    @property
     def fits(self) -> bool:
         """Whether the estimate is within the budget."""
         return not self.shortage()

@@ -41,7 +41,7 @@ def show_plan(answer: dict[str, Any]) -> None:
         rows.append([
             layer["name"],
             layer["op"],
-            f"{layer['inputs']}-{layer['outputs']}",
+            _size(layer),
             "\n".join(f"{k:<6} {v['q']:<7} {v['fixed']}" for k, v in layer["formats"].items()),
             "x".join(str(folding[k]) for k in ("pe", "simd", "vectors")) if folding else "",
             folding.get("weights", ""),
@@ -49,7 +49,7 @@ def show_plan(answer: dict[str, Any]) -> None:
             str(layer["resources"]["luts"]),
             str(layer["resources"]["dsps"]),
         ])
-    columns = ["layer", "op", "size", "formats", "pe x simd x samples", "weights in", "cycles",
+    columns = ["layer", "op", "size", "formats", "pe x simd x vectors", "weights in", "cycles",
                "LUTs", "DSPs"]  # fmt: skip
     out.print(table(columns, rows))
     estimate = answer.get("estimate")
@@ -65,13 +65,25 @@ def show_plan(answer: dict[str, Any]) -> None:
     out.print(table(columns + (["estimate"] if estimate else []), rows))
     line = (
         f"{answer['cycles_per_sample']:g} cycles a sample, {answer['multipliers']} multipliers, "
-        f"{answer['mac_efficiency']:.1%} of their cycles useful"
+        f"{answer['mac_efficiency']:.1%} of their cycles useful; slowest layer: "
+        f"{answer['bottleneck']}"
     )
+    if (share := answer["bottleneck_efficiency"]) is not None:
+        line += f", {share:.1%} useful"
     if rate := answer["samples_per_second"]:
         line += f"\n{rate:,.0f} samples/s at {answer.get('clock_mhz', answer['fmax_mhz']):g} MHz"
     if link := answer.get("link_samples_per_second"):
         line += f"; the UART brings up to {link:,.0f} a second"
     out.print(line)
+
+
+def _size(layer: dict[str, Any]) -> str:
+    """Elements in and out; of a window the image and the kernel too."""
+    size = f"{layer['inputs']}-{layer['outputs']}"
+    if window := layer.get("window"):
+        image = "x".join(str(window[k]) for k in ("height", "width", "channels"))
+        size += f"\n{image}\nkernel {'x'.join(map(str, window['kernel']))}"
+    return size
 
 
 def show_simulation(result: Simulation) -> None:

@@ -147,6 +147,8 @@ def layer_table(plan: Plan) -> list[dict[str, Any]]:
             "cycles": n.layout.cycles,
             "resources": dataclasses.asdict(n.layout.resources),
         }
+        if window := getattr(spec, "window", None):
+            row["window"] = dataclasses.asdict(window)
         if folding:
             row["folding"] = dataclasses.asdict(folding)
         rows.append(row)
@@ -187,6 +189,8 @@ def figures(plan: Plan, hz: float | None) -> dict[str, Any]:
         "fmax_mhz": hz / 1e6 if hz else None,
         "samples_per_second": hz / cycles if hz else None,
         "mac_efficiency": plan.mac_efficiency,
+        "bottleneck": plan.bottleneck.name,
+        "bottleneck_efficiency": plan.bottleneck_efficiency,
         "layers": layer_table(plan),
     }
 
