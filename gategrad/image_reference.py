@@ -1,16 +1,17 @@
-"""Float reference of the operations on images and signals.
+"""Float reference of the operations that slide windows: convolution and pooling.
 
-Arrays are samples x shape, channels last. What a window sees is gathered tap by tap: a slice of
-the padded image for each, so that nothing larger than a layer's own products is ever made.
+Arrays are samples x shape, channels last. What a window sees is gathered tap by tap, from a slice
+of the padded image for each: a convolution a few samples at a time, a pooling and a depthwise
+convolution with no copy at all.
 """
 
 from typing import Any
 
 import numpy as np
 
-from gategrad.golden.grey import SHIFT
-from gategrad.golden.grey import WEIGHTS as GREY
 from gategrad.golden.window import WindowSpec
+
+COLUMNS = 1 << 18  # elements that a convolution gathers at a time
 
 
 def _padded(window: WindowSpec, x: np.ndarray, fill: float = 0.0) -> np.ndarray:
@@ -51,51 +52,51 @@ class ConvReference:
         window = layer.window(x.shape[1:])
         filters, groups = layer.channels(window)
         image = _padded(window, x)
+        weight = params["weight"]
+        size = (len(x), window.out_height, window.out_width, filters)
         if groups == window.channels == filters:
-            out = sum(
-                image[:, down, across] * tap
-                for (down, across), tap in zip(
-                    _taps(window), _by_tap(params["weight"]), strict=True
-                )
-            )
-            columns = None
+            out = np.zeros(size, np.result_type(x, weight))
+            for (y, across), tap in zip(_taps(window), _by_tap(weight), strict=True):
+                out += image[:, y, across] * tap
         else:
-            columns = _columns(window, image, groups)
-            weight = params["weight"].reshape(groups, filters // groups, -1)
-            out = np.concatenate(
-                [c @ w.T for c, w in zip(columns, weight, strict=True)], axis=-1
-            )
+            out = np.empty(size, np.result_type(x, weight))
+            weight = weight.reshape(groups, filters // groups, -1)
+            for part in _parts(window, len(x)):
+                for g, seen in enumerate(_columns(window, image[part], groups)):
+                    product = seen @ weight[g].T
+                    out[part, ..., _of_group(g, groups, filters)] = product.reshape(
+                        -1, *size[1:3], filters // groups
+                    )
         if "bias" in params:
-            out = out + params["bias"]
-        shape = layer.out_shape(window, filters)
-        return out.reshape(len(x), *shape), (window, x.shape, image, columns)
+            out += params["bias"]
+        return out.reshape(len(x), *layer.out_shape(window, filters)), (window, x.shape, image)
 
     @staticmethod
     def backward(layer: Any, params, saved, delta):
-        window, shape, image, columns = saved
+        window, shape, image = saved
         filters, groups = layer.channels(window)
         size = (len(delta), window.out_height, window.out_width)
         delta = delta.reshape(*size, filters)
         back = np.zeros_like(image)
-        if columns is None:
-            gradient = np.empty_like(params["weight"])
+        weight = params["weight"]
+        gradient = np.zeros_like(weight)
+        if groups == window.channels == filters:
             flat = gradient.reshape(filters, -1)
-            for k, ((y, x), tap) in enumerate(
-                zip(_taps(window), _by_tap(params["weight"]), strict=True)
-            ):
+            for k, ((y, x), tap) in enumerate(zip(_taps(window), _by_tap(weight), strict=True)):
                 flat[:, k] = np.einsum("nhwc,nhwc->c", image[:, y, x], delta)
                 back[:, y, x] += delta * tap
         else:
-            parts = np.split(delta.reshape(-1, filters), groups, axis=1)
-            weight = params["weight"].reshape(groups, filters // groups, -1)
-            gradient = np.concatenate(
-                [d.T @ c for d, c in zip(parts, columns, strict=True)]
-            ).reshape(params["weight"].shape)
+            weight = weight.reshape(groups, filters // groups, -1)
+            flat = gradient.reshape(weight.shape)
             channels = window.channels // groups
-            for g, (d, w) in enumerate(zip(parts, weight, strict=True)):
-                spread = (d @ w).reshape(*size, window.taps, channels)
-                for k, (y, x) in enumerate(_taps(window)):
-                    back[:, y, x, g * channels : (g + 1) * channels] += spread[:, :, :, k]
+            for part in _parts(window, len(delta)):
+                for g, seen in enumerate(_columns(window, image[part], groups)):
+                    d = delta[part, ..., _of_group(g, groups, filters)].reshape(len(seen), -1)
+                    flat[g] += d.T @ seen
+                    spread = (d @ weight[g]).reshape(-1, *size[1:], window.taps, channels)
+                    into = back[part, ..., _of_group(g, groups, window.channels)]
+                    for k, (y, x) in enumerate(_taps(window)):
+                        into[:, y, x] += spread[:, :, :, k]
         gradients = {"weight": gradient}
         if "bias" in params:
             gradients["bias"] = delta.sum(axis=(0, 1, 2))
@@ -107,15 +108,27 @@ def _by_tap(weight: np.ndarray) -> np.ndarray:
     return weight.reshape(len(weight), -1).T
 
 
-def _columns(window: WindowSpec, image: np.ndarray, groups: int) -> list[np.ndarray]:
-    """What the windows see, a group at a time: (samples * pixels) x (taps * channels a group)."""
+def _of_group(group: int, groups: int, channels: int) -> slice:
+    """The channels of ``group``."""
+    each = channels // groups
+    return slice(group * each, (group + 1) * each)
+
+
+def _parts(window: WindowSpec, samples: int):
+    """Slices of the samples, so many at a time that what their windows see stays in the cache."""
+    count = max(1, COLUMNS // (window.pixels * window.taps * window.channels))
+    return [slice(start, start + count) for start in range(0, samples, count)]
+
+
+def _columns(window: WindowSpec, image: np.ndarray, groups: int) -> np.ndarray:
+    """What the windows see: groups x (samples * pixels) x (taps * channels a group)."""
     channels = window.channels // groups
     size = (len(image), window.out_height, window.out_width)
     seen = np.empty((groups, *size, window.taps, channels), image.dtype)
     for k, (y, x) in enumerate(_taps(window)):
         tap = image[:, y, x].reshape(*size, groups, channels)
         seen[:, :, :, :, k] = np.moveaxis(tap, 3, 0)
-    return list(seen.reshape(groups, -1, window.taps * channels))
+    return seen.reshape(groups, -1, window.taps * channels)
 
 
 class MaxPoolReference:
@@ -207,98 +220,3 @@ class GlobalAveragePoolReference(AveragePoolReference):
         each = delta / delta.dtype.type(window.taps)
         each = np.broadcast_to(each[:, None], (len(delta), window.taps, window.channels))
         return (each.reshape(shape),), {}
-
-
-class BatchNormReference:
-    """Each channel to mean beta and deviation gamma."""
-
-    @staticmethod
-    def forward(layer: Any, params, inputs):
-        """With the running statistics, as after training."""
-        (x,) = inputs
-        return _normalised(layer, params, x, params["mean"], params["variance"])
-
-    @staticmethod
-    def train_forward(layer: Any, params, inputs):
-        """With the statistics of the batch."""
-        (x,) = inputs
-        axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axis=axes, dtype=x.dtype)
-        variance = np.square(x - mean).mean(axis=axes, dtype=x.dtype)
-        y, saved = _normalised(layer, params, x, mean, variance)
-        return y, (*saved, mean, variance)
-
-    @staticmethod
-    def backward(layer: Any, params, saved, delta):
-        """Through the batch's statistics if it was ``train_forward``; otherwise they stand."""
-        normal, inverse, *batch = saved
-        axes = tuple(range(delta.ndim - 1))
-        gradients = {"gamma": (delta * normal).sum(axis=axes), "beta": delta.sum(axis=axes)}
-        back = delta * params["gamma"]
-        if batch:
-            along = (back * normal).mean(axis=axes, dtype=back.dtype)
-            back = back - back.mean(axis=axes, dtype=back.dtype) - normal * along
-        return (back * inverse,), gradients
-
-    @staticmethod
-    def statistics(layer: Any, params, saved) -> dict[str, np.ndarray]:
-        """The running statistics after a batch."""
-        *_, mean, variance = saved
-        old = layer.momentum
-        return {
-            "mean": old * params["mean"] + (1 - old) * mean,
-            "variance": old * params["variance"] + (1 - old) * variance,
-        }
-
-
-def _normalised(layer: Any, params, x, mean, variance):
-    inverse = (1 / np.sqrt(variance + layer.epsilon)).astype(x.dtype)
-    normal = (x - mean) * inverse
-    return normal * params["gamma"] + params["beta"], (normal, inverse)
-
-
-class AddReference:
-    """``a + b``."""
-
-    @staticmethod
-    def forward(layer: Any, params, inputs):
-        return inputs[0] + inputs[1], None
-
-    @staticmethod
-    def backward(layer: Any, params, saved, delta):
-        return (delta, delta), {}
-
-
-class ConcatenateReference:
-    """Channels behind each other."""
-
-    @staticmethod
-    def forward(layer: Any, params, inputs):
-        ends = np.cumsum([x.shape[-1] for x in inputs])
-        return np.concatenate(inputs, axis=-1), ends[:-1]
-
-    @staticmethod
-    def backward(layer: Any, params, saved, delta):
-        return tuple(np.split(delta, saved, axis=-1)), {}
-
-
-class GreyReference:
-    """Colour to grey."""
-
-    @staticmethod
-    def forward(layer: Any, params, inputs):
-        (x,) = inputs
-        weights = (np.array(GREY[layer.method]) / 2**SHIFT).astype(x.dtype)
-        if layer.method == "lightness":
-            terms = np.stack([x.max(axis=-1), x.min(axis=-1)], axis=-1)
-            return terms @ weights[:, None], (x, None)
-        return x @ weights[:, None], (x, weights)
-
-    @staticmethod
-    def backward(layer: Any, params, saved, delta):
-        x, weights = saved
-        if weights is not None:
-            return (delta * weights,), {}
-        # Half to the first of the brightest channels, half to the first of the darkest.
-        eye = np.eye(3, dtype=x.dtype)
-        return ((eye[x.argmax(axis=-1)] + eye[x.argmin(axis=-1)]) * delta / 2,), {}

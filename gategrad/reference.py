@@ -4,6 +4,7 @@ Arrays have the samples on their first axis. The dtype of the parameters decides
 arithmetic: float32 to train, float64 to compare with numerical differentiation.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 
 from gategrad.errors import GategradError
 from gategrad.golden.activation import FUNCTIONS
-from gategrad.graph import INPUT, Network
+from gategrad.graph import INPUT, GraphNode, Network
 from gategrad.layers import Activation, Dense, Flatten
 from gategrad.operations import OPERATIONS
 
 Params = dict[str, dict[str, np.ndarray]]
 # Called with a node's name and its output; what it returns is used instead.
 Hook = Callable[[str, np.ndarray], np.ndarray]
+VALUES = 1 << 24  # of all layers together, that are in memory at a time
 
 
 class DenseReference:
@@ -95,13 +97,20 @@ def initialise(network: Network, seed: int = 1, dtype=np.float64) -> Params:
             if len(shape) == 1:
                 value = np.ones(shape) if name in ("gamma", "variance") else np.zeros(shape)
             else:
-                # Of a convolution every tap counts, in both directions.
-                fan_in = int(np.prod(shape[1:]))
-                fan_out = shape[0] * int(np.prod(shape[1:-1]))
+                # Of a convolution every tap counts, in both directions, but its own group only.
+                fan_in = math.prod(shape[1:])
+                fan_out = shape[0] * math.prod(shape[1:-1]) // _groups(node)
                 variance = 2 / fan_in if node.name in rectified else 2 / (fan_in + fan_out)
                 value = random.normal(0, np.sqrt(variance), shape)
             params.setdefault(node.name, {})[name] = value.astype(dtype)
     return params
+
+
+def _groups(node: GraphNode) -> int:
+    """Of a convolution; 1 of anything else."""
+    layer: Any = node.layer
+    windowed = hasattr(layer, "channels")
+    return layer.channels(layer.window(node.input_shapes[0]))[1] if windowed else 1
 
 
 def check_parameters(network: Network, params: Mapping, where: str = "parameters") -> None:
@@ -144,10 +153,17 @@ def run(
     return values, saved
 
 
-def forward(network: Network, params: Params, x) -> np.ndarray:
-    """Real outputs of the last layer: samples x the output's shape."""
-    values, _ = run(network, params, np.reshape(x, (len(x), *network.input.shape)))
-    return values[network.output.name]
+def forward(network: Network, params: Params, x, hook: Hook | None = None) -> np.ndarray:
+    """Real outputs of the last layer: samples x the output's shape.
+
+    Runs as many samples at a time as keep the values of all layers small; ``hook`` as for
+    :func:`run`.
+    """
+    x = np.reshape(x, (len(x), *network.input.shape))
+    count = max(1, min(1024, VALUES // sum(math.prod(node.shape) for node in network.nodes)))
+    pieces = [x[start : start + count] for start in range(0, max(1, len(x)), count)]
+    name = network.output.name
+    return np.concatenate([run(network, params, piece, hook)[0][name] for piece in pieces])
 
 
 def backward(network: Network, params: Params, saved, delta) -> tuple[np.ndarray, Params]:

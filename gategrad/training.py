@@ -109,7 +109,7 @@ def train(
             )
         validation = None
         if len(held):
-            outputs = _outputs(network, view(params), x[held], hook)
+            outputs = reference.forward(network, view(params), x[held], hook)
             validation = float((classify(outputs, at) == data.y_train[held]).mean())
             if validation > best[0]:
                 best, best_epoch = (validation, params), epoch
@@ -155,15 +155,8 @@ def accuracy(network: Network, params: Params, x, y, name: str = "x") -> float:
     """Share of ``x`` (raw integers or real) that the float network puts in class ``y``."""
     fmt = network.input.format
     real = fmt.real(raw_inputs(x, network.input.shape, fmt, name))
-    at = threshold(network.training.loss)
-    return float((classify(_outputs(network, params, real), at) == np.asarray(y)).mean())
-
-
-def _outputs(network: Network, params: Params, x, hook: Hook | None = None) -> np.ndarray:
-    """Forward in pieces, so that the values of all layers need not be in memory at once."""
-    pieces = [x[start : start + PIECE] for start in range(0, len(x), PIECE)]
-    name = network.output.name
-    return np.concatenate([reference.run(network, params, p, hook)[0][name] for p in pieces])
+    outputs = reference.forward(network, params, real)
+    return float((classify(outputs, threshold(network.training.loss)) == np.asarray(y)).mean())
 
 
 def _map(params: Params, function: Callable) -> Params:
