@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_model
 
-from gategrad.backends import simulate
+from gategrad.backends import run_plan, simulate
 from gategrad.sim.result import Stalls
 from gategrad.verbs import plan_for
 
@@ -18,10 +18,11 @@ BOARDS = [None, "icebreaker", "hx8k", "ulx3s-25f"]
 def check(seed, board, backend, samples):
     model, x = random_model(seed, samples)
     plan = plan_for(model, board)
-    free = simulate(model, x, backend=backend, plan=plan)
-    assert free.mismatches == 0, free.difference
-    # Queues that fill up at first make it look faster, nothing makes it slower.
-    assert free.cycles_per_sample <= plan.cycles_per_sample
+    free = run_plan(plan, model.raw_inputs(x), backend)
+    assert (free.outputs == model.forward(x)).all()
+    # Frames as short as these take a few to fill the pipelines; then none is late.
+    ends = free.frame_ends[samples // 2 :]
+    assert ends[-1] - ends[0] <= plan.cycles_per_sample * (len(ends) - 1)
     # A source that is mostly empty, a sink that is mostly full, and both now and then.
     for stalls in (Stalls(seed, 0.4, 0.4), Stalls(seed, 0.9, 0.0), Stalls(seed, 0.0, 0.9)):
         stalled = simulate(model, x, backend=backend, plan=plan, stalls=stalls)
@@ -43,4 +44,4 @@ def test_in_verilator(board, seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_in_amaranth(seed):
-    check(seed, BOARDS[seed % 4], "amaranth", samples=8)
+    check(seed, BOARDS[seed % 4], "amaranth", samples=12)
