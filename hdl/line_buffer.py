@@ -165,7 +165,7 @@ class LineBuffer(Component):
         chains = sum(loops) + max(most, wait) + most + address * (2 - ring.wraps) + sum(places)
         select = (change + sum(places)) * (1 + (len(loops) > 4))
         padding = pixels * (left + right) + top + bottom
-        luts = 4 * self.schedule.exceptions + ring.width * pixels * (masked > 0)
+        luts: float = 4 * self.schedule.exceptions + ring.width * pixels * (masked > 0)
         if self.technology.family == "ecp5":
             luts += 16 + 1.55 * chains + 0.8 * select + padding
         else:
@@ -238,7 +238,7 @@ class LineBuffer(Component):
         """For each pixel of a beat, whether it is in the image; nothing without padding."""
         spec = self.spec
         top, left, bottom, right = spec.padding
-        flags = [[] for _ in self.ring.offsets]
+        flags: list[list] = [[] for _ in self.ring.offsets]
         # Told by the few places that are not in the image: less logic than comparators.
         if top or bottom:
             strides = [0, 0, spec.dilation[0], 0, 0, 0, spec.stride[0]]
