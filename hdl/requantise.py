@@ -185,6 +185,8 @@ class Requantise(Component):
         self._tables = tables
         ready = Cat(table.ready for table in tables.values()).all() if tables else 1
         values = [self.i.payload[lane] for lane in range(self.lanes)]
+        if not self.spec.acc.signed:  # what follows takes signed numbers
+            values = [Cat(value, 0).as_signed() for value in values]
         valid = self.i.valid & ready
         if self.sequential:
             values = self._biased(m, values, self.i.valid & self.i.ready)

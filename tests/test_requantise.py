@@ -50,8 +50,8 @@ def samples(spec, bias, channels, frames, seed=0):
 @pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN, FLOOR])
 @pytest.mark.parametrize("shift", [-2, -1, 0, 1, 2, 4, 6])
 @pytest.mark.parametrize("out", [Format(3, 0), Format(3, 0, False), Format(6, 0)])
-def test_exhaustive(shift, rounding, out):
-    acc = Format(6, 0)
+@pytest.mark.parametrize("acc", [Format(6, 0), Format(6, 0, False)], ids=str)
+def test_exhaustive(acc, shift, rounding, out):
     every = np.arange(acc.min, acc.max + 1)
     for zero in (0, 1, -2):
         check(RequantiseSpec(acc, out, shift, rounding, zero_point=zero), None, 1, 1, every)
