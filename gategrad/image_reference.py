@@ -139,10 +139,10 @@ class MaxPoolReference:
         (x,) = inputs
         window = layer.window(x.shape[1:])
         image = _padded(window, x, -np.inf)
-        out = None
-        for y, across in _taps(window):
-            tap = image[:, y, across]
-            out = tap.copy() if out is None else np.maximum(out, tap, out=out)
+        (y, across), *others = _taps(window)
+        out = image[:, y, across].copy()
+        for y, across in others:
+            np.maximum(out, image[:, y, across], out=out)
         shape = layer.out_shape(window, window.channels)
         return out.reshape(len(x), *shape), (window, x.shape, image, out)
 

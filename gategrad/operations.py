@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gategrad import image_layers, layers
-from gategrad.errors import GategradError
-
-Shape = tuple[int, ...]
+from gategrad import image_layers, layers, shapes
+from gategrad.shapes import Shape
 
 
 @dataclass(frozen=True)
@@ -71,92 +69,10 @@ class Operation:
     waits: Callable[[Any], tuple[float, ...]] = lambda spec: (0.0, 0.0)
 
 
-def _dense_shape(layer: layers.Dense, shapes: tuple[Shape, ...]) -> Shape:
-    if len(shapes[0]) != 1:
-        raise GategradError(
-            f"a dense layer takes one dimension, not {'x'.join(map(str, shapes[0]))}; "
-            "put a layer of type 'flatten' before it"
-        )
-    return (layer.units,)
-
-
-def _dense_parameters(layer: layers.Dense, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
-    return {"weight": (layer.units, shapes[0][0]), "bias": (layer.units,)}
-
-
 def _dense_size(spec: Any, sizes: tuple[int, ...]) -> int:
     if sizes[0] != spec.inputs:
         raise ValueError(f"takes {spec.inputs} values, its input has {sizes[0]}")
     return spec.units
-
-
-def _window(layer: Any, shape: Shape) -> Any:
-    """The window of ``layer`` over an input of ``shape``; raises ``GategradError``."""
-    try:
-        return layer.window(shape)
-    except ValueError as error:
-        raise GategradError(str(error)) from None
-
-
-def _conv_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
-    window = _window(layer, shapes[0])
-    filters, groups = layer.channels(window)
-    if filters % groups or window.channels % groups:
-        raise GategradError(
-            f"groups = {groups} must divide both its {window.channels} input channels and its "
-            f"{filters} filters"
-        )
-    return layer.out_shape(window, filters)
-
-
-def _conv_parameters(layer: Any, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
-    window = _window(layer, shapes[0])
-    filters, groups = layer.channels(window)
-    weight = {"weight": (filters, *window.kernel, window.channels // groups)}
-    return weight | ({"bias": (filters,)} if layer.bias else {})
-
-
-def _pool_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
-    window = _window(layer, shapes[0])
-    top, left, bottom, right = window.padding
-    if max(top, bottom) >= window.extent[0] or max(left, right) >= window.extent[1]:
-        raise GategradError(
-            f"padding of {max(window.padding)} leaves windows of {window.extent[0]}x"
-            f"{window.extent[1]} with nothing but padding in them; make it smaller than the kernel"
-        )
-    return layer.out_shape(window, window.channels)
-
-
-def _global_pool_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
-    return (_window(layer, shapes[0]).channels,)
-
-
-def _batch_norm_parameters(layer: Any, shapes: tuple[Shape, ...]) -> dict[str, Shape]:
-    return dict.fromkeys(("gamma", "beta", "mean", "variance"), shapes[0][-1:])
-
-
-def _add_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
-    if shapes[0] != shapes[1]:
-        a, b = ("x".join(map(str, shape)) for shape in shapes)
-        raise GategradError(
-            f"adds tensors of unequal shapes, {a} and {b}; a 1x1 convolution with the stride and "
-            "the filters of the other branch would bring one to the shape of the other"
-        )
-    return shapes[0]
-
-
-def _concatenate_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
-    if len({shape[:-1] for shape in shapes}) > 1:
-        given = ", ".join("x".join(map(str, shape)) for shape in shapes)
-        raise GategradError(f"concatenates channels, so all other axes must agree, not {given}")
-    return (*shapes[0][:-1], sum(shape[-1] for shape in shapes))
-
-
-def _grey_shape(layer: Any, shapes: tuple[Shape, ...]) -> Shape:
-    if len(shapes[0]) != 3 or shapes[0][2] != 3:
-        given = "x".join(map(str, shapes[0]))
-        raise GategradError(f"takes an image of three channels (red, green, blue), not {given}")
-    return (*shapes[0][:2], 1)
 
 
 def _sized(taken: Callable[[Any], tuple[int, ...]]) -> Callable[[Any, tuple[int, ...]], int]:
@@ -192,8 +108,8 @@ def _conv_row(layer: type[layers.Layer]) -> Operation:
     return Operation(
         layer.TYPE,
         layer,
-        shape=_conv_shape,
-        parameters=_conv_parameters,
+        shape=shapes.conv_shape,
+        parameters=shapes.conv_parameters,
         reference=Lazy("gategrad.image_reference:ConvReference"),
         quantise=Lazy("gategrad.quantise:quantise_linear"),
     )
@@ -203,7 +119,7 @@ def _pool_row(layer: type[layers.Layer], reference: str) -> Operation:
     return Operation(
         layer.TYPE,
         layer,
-        shape=_pool_shape,
+        shape=shapes.pool_shape,
         reference=Lazy(f"gategrad.image_reference:{reference}"),
         quantise=Lazy("gategrad.image_quantise:quantise_pool"),
     )
@@ -213,8 +129,8 @@ _ROWS = (
     Operation(
         "dense",
         layers.Dense,
-        shape=_dense_shape,
-        parameters=_dense_parameters,
+        shape=shapes.dense_shape,
+        parameters=shapes.dense_parameters,
         reference=Lazy("gategrad.reference:DenseReference"),
         quantise=Lazy("gategrad.quantise:quantise_linear"),
         spec=Lazy("gategrad.golden.dense:DenseSpec"),
@@ -266,7 +182,7 @@ _ROWS = (
     Operation(
         "global_average_pool",
         image_layers.GlobalAveragePool,
-        shape=_global_pool_shape,
+        shape=shapes.global_pool_shape,
         reference=Lazy("gategrad.image_reference:GlobalAveragePoolReference"),
         quantise=Lazy("gategrad.image_quantise:quantise_pool"),
     ),
@@ -282,14 +198,14 @@ _ROWS = (
     Operation(
         "batch_norm",
         image_layers.BatchNorm,
-        parameters=_batch_norm_parameters,
+        parameters=shapes.batch_norm_parameters,
         reference=Lazy("gategrad.pixel_reference:BatchNormReference"),
         quantise=Lazy("gategrad.image_quantise:quantise_batch_norm"),
     ),
     Operation(
         "add",
         image_layers.Add,
-        shape=_add_shape,
+        shape=shapes.add_shape,
         reference=Lazy("gategrad.pixel_reference:AddReference"),
         quantise=Lazy("gategrad.image_quantise:quantise_add"),
         arity=2,
@@ -302,7 +218,7 @@ _ROWS = (
     Operation(
         "concatenate",
         image_layers.Concatenate,
-        shape=_concatenate_shape,
+        shape=shapes.concatenate_shape,
         reference=Lazy("gategrad.pixel_reference:ConcatenateReference"),
         quantise=Lazy("gategrad.image_quantise:quantise_concatenate"),
         arity=None,
@@ -317,7 +233,7 @@ _ROWS = (
     Operation(
         "grey",
         image_layers.Grey,
-        shape=_grey_shape,
+        shape=shapes.grey_shape,
         reference=Lazy("gategrad.pixel_reference:GreyReference"),
         quantise=Lazy("gategrad.image_quantise:quantise_grey"),
         spec=Lazy("gategrad.golden.grey:GreySpec"),
