@@ -1,4 +1,4 @@
-"""The harness of every component test: one stream in, one stream out, random stalls, the rules."""
+"""The harness of every component test: streams in, streams out, random stalls, the rules."""
 
 import random
 
@@ -56,60 +56,105 @@ def run_stream(
     many comes, or if one is missing after ``timeout`` cycles (default: 2,000 and 50 a beat).
     ``record``, a dict, receives the cycle numbers of transfers: ``record["i"]``, ``record["o"]``.
     """
-    input_beats = [_pack(dut.i.payload, beat) for beat in input_beats]
+    got, cycles_i, cycles_o = _run(
+        dut, [(dut.i, input_beats)], [(dut.o, n_expected_beats)], seed, stall_i, stall_o, timeout
+    )
+    if record is not None:
+        record.update(i=cycles_i[0], o=cycles_o[0])
+    return got[0]
+
+
+def run_streams(
+    dut, inputs, outputs, *, seed=0, stall_i=0.3, stall_o=0.3, timeout=None, record=None
+):
+    """As :func:`run_stream`, for any ports: ``inputs`` maps names of ports to their beats,
+    ``outputs`` to the number of beats expected; each port stalls on its own. Returns the beats of
+    the outputs by name; ``record`` receives cycle numbers by name."""
+    got, cycles_i, cycles_o = _run(
+        dut,
+        [(getattr(dut, name), beats) for name, beats in inputs.items()],
+        [(getattr(dut, name), count) for name, count in outputs.items()],
+        seed, stall_i, stall_o, timeout,
+    )  # fmt: skip
+    if record is not None:
+        record.update(zip([*inputs, *outputs], [*cycles_i, *cycles_o], strict=True))
+    return dict(zip(outputs, got, strict=True))
+
+
+def _run(dut, inputs, outputs, seed, stall_i, stall_o, timeout):
+    """Beats that came out of each output, and the cycles of transfers at each port."""
+    inputs = [(port, [_pack(port.payload, beat) for beat in beats]) for port, beats in inputs]
+    wanted = sum(count for _, count in outputs)
     if timeout is None:
-        timeout = 2000 + 50 * (len(input_beats) + n_expected_beats)
-    source, sink = random.Random(f"source {seed}"), random.Random(f"sink {seed}")
-    payload_i = dut.i.payload.as_value() if isinstance(dut.i.payload, data.View) else dut.i.payload
-    cycles_i, cycles_o, got, now = [], [], [], [0]
+        timeout = 2000 + 50 * (sum(len(beats) for _, beats in inputs) + wanted)
+    cycles_i = [[] for _ in inputs]
+    cycles_o, got = [[] for _ in outputs], [[] for _ in outputs]
+    now = [0]
 
-    async def drive(ctx):
-        for beat in input_beats:
-            while stall_i and source.random() < stall_i:
-                ctx.set(payload_i, source.getrandbits(_bits(payload_i) + 1) >> 1)
-                await ctx.tick()
-            ctx.set(dut.i.valid, 1)
-            ctx.set(payload_i, beat)
-            ready = False
-            while not ready:
-                *_, ready = await ctx.tick().sample(dut.i.ready)
-            cycles_i.append(now[0])
-            ctx.set(dut.i.valid, 0)
-        ctx.set(payload_i, source.getrandbits(_bits(payload_i) + 1) >> 1)
+    def finished():
+        sent = all(len(c) == len(b) for c, (_, b) in zip(cycles_i, inputs, strict=True))
+        return sent and all(len(g) == n for g, (_, n) in zip(got, outputs, strict=True))
 
-    async def collect(ctx):
-        offered, idle = None, 0
-        while idle < IDLE:
-            ready = not (stall_o and sink.random() < stall_o)
-            ctx.set(dut.o.ready, ready)
-            *_, valid, payload = await ctx.tick().sample(dut.o.valid, dut.o.payload)
-            if offered is not None:
-                assert valid, f"cycle {now[0]}: valid dropped before {offered} was taken"
-                assert _plain(payload) == offered, (
-                    f"cycle {now[0]}: payload changed from {offered} to {_plain(payload)} "
-                    "before it was taken"
+    def driver(index):
+        port, beats = inputs[index]
+        payload = port.payload.as_value() if isinstance(port.payload, data.View) else port.payload
+        source = random.Random(f"source {seed}{index or ''}")
+
+        async def drive(ctx):
+            for beat in beats:
+                while stall_i and source.random() < stall_i:
+                    ctx.set(payload, source.getrandbits(_bits(payload) + 1) >> 1)
+                    await ctx.tick()
+                ctx.set(port.valid, 1)
+                ctx.set(payload, beat)
+                ready = False
+                while not ready:
+                    *_, ready = await ctx.tick().sample(port.ready)
+                cycles_i[index].append(now[0])
+                ctx.set(port.valid, 0)
+            ctx.set(payload, source.getrandbits(_bits(payload) + 1) >> 1)
+
+        return drive
+
+    def collector(index):
+        port, count = outputs[index]
+        sink = random.Random(f"sink {seed}{index or ''}")
+
+        async def collect(ctx):
+            offered, idle = None, 0
+            while idle < IDLE:
+                ready = not (stall_o and sink.random() < stall_o)
+                ctx.set(port.ready, ready)
+                *_, valid, payload = await ctx.tick().sample(port.valid, port.payload)
+                if offered is not None:
+                    assert valid, f"cycle {now[0]}: valid dropped before {offered} was taken"
+                    assert _plain(payload) == offered, (
+                        f"cycle {now[0]}: payload changed from {offered} to {_plain(payload)} "
+                        "before it was taken"
+                    )
+                offered = _plain(payload) if valid and not ready else None
+                if valid and ready:
+                    got[index].append(_plain(payload))
+                    cycles_o[index].append(now[0])
+                    assert len(got[index]) <= count, f"a beat too many: {got[index][-1]}"
+                done = finished()
+                idle += done
+                now[0] += index == 0
+                assert done or now[0] < timeout, (
+                    f"after {timeout} cycles, {sum(map(len, got))} of {wanted} beats came out and "
+                    f"{sum(map(len, cycles_i))} of {sum(len(b) for _, b in inputs)} went in"
                 )
-            offered = _plain(payload) if valid and not ready else None
-            if valid and ready:
-                got.append(_plain(payload))
-                cycles_o.append(now[0])
-                assert len(got) <= n_expected_beats, f"a beat too many: {got[-1]}"
-            done = len(got) == n_expected_beats and len(cycles_i) == len(input_beats)
-            idle += done
-            now[0] += 1
-            assert done or now[0] < timeout, (
-                f"after {timeout} cycles, {len(got)} of {n_expected_beats} beats came out and "
-                f"{len(cycles_i)} of {len(input_beats)} went in"
-            )
+
+        return collect
 
     top = Module()
     top.domains.sync = ClockDomain()  # there even if the component is combinational
     top.submodules.dut = dut
     sim = Simulator(top)
     sim.add_clock(1e-6)
-    sim.add_testbench(drive, background=True)
-    sim.add_testbench(collect)
+    for index in range(len(inputs)):
+        sim.add_testbench(driver(index), background=True)
+    for index in range(len(outputs)):
+        sim.add_testbench(collector(index))
     sim.run()
-    if record is not None:
-        record.update(i=cycles_i, o=cycles_o)
-    return got
+    return got, cycles_i, cycles_o

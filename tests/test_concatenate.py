@@ -1,0 +1,60 @@
+"""Concatenation: golden's bits, in the order of the channels, from formats that differ."""
+
+import numpy as np
+import pytest
+from support import run_streams
+
+from gategrad.golden import concatenate
+from gategrad.golden.concatenate import ConcatenateSpec
+from gategrad.golden.format import Format
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.hdl.concatenate import Concatenate
+from gategrad.hdl.technology import PORTABLE
+
+OUT = Format(6, 3)
+
+
+def spec_of(pixels, channels, formats, out=OUT):
+    return ConcatenateSpec(
+        pixels, channels, tuple(RequantiseSpec.by_shift(fmt, out) for fmt in formats)
+    )
+
+
+@pytest.mark.parametrize("pixels", [1, 5])
+@pytest.mark.parametrize(
+    "channels, lanes", [((1, 1), 1), ((2, 4), 1), ((2, 4), 2), ((3, 6, 3), 3), ((4, 1), 1)]
+)
+@pytest.mark.parametrize("same", [True, False])
+def test_bits(pixels, channels, lanes, same):
+    formats = [OUT] * 3 if same else [Format(6, 3), Format(5, 1, signed=False), Format(8, 6)]
+    spec = spec_of(pixels, channels, formats[: len(channels)])
+    rng = np.random.default_rng(1)
+    x = [
+        rng.integers(fmt.min, fmt.max + 1, (3, pixels * count))
+        for fmt, count in zip(spec.formats, channels, strict=True)
+    ]
+    expected = concatenate.forward(spec, *x).reshape(-1, lanes).tolist()
+    inputs = {f"i_{k}": part.reshape(-1, lanes).tolist() for k, part in enumerate(x)}
+    for stall_i, stall_o in ((0, 0), (0.4, 0.4)):
+        dut = Concatenate(spec, lanes, PORTABLE)
+        got = run_streams(dut, inputs, {"o": len(expected)}, stall_i=stall_i, stall_o=stall_o)
+        assert got["o"] == expected
+
+
+def test_a_beat_a_cycle():
+    spec, record = spec_of(4, (2, 3), [OUT, OUT]), {}
+    inputs = {"i_0": [[1]] * 24, "i_1": [[2]] * 36}
+    got = run_streams(Concatenate(spec, 1, PORTABLE), inputs, {"o": 60}, stall_i=0, stall_o=0,
+                      record=record)  # fmt: skip
+    assert got["o"] == [[1], [1], [2], [2], [2]] * 12
+    assert np.diff(record["o"]).tolist() == [1] * 59
+
+
+def test_refuses():
+    with pytest.raises(ValueError, match="2 lanes do not divide"):
+        Concatenate(spec_of(1, (2, 3), [OUT, OUT]), 2, PORTABLE)
+    with pytest.raises(ValueError, match="two or more"):
+        spec_of(1, (2,), [OUT])
+    with pytest.raises(ValueError, match="one format"):
+        ConcatenateSpec(1, (1, 1), (RequantiseSpec.by_shift(OUT, OUT),
+                                    RequantiseSpec.by_shift(OUT, Format(5, 2))))  # fmt: skip
