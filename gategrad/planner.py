@@ -172,12 +172,13 @@ def _contexts(
     hardware = budget.dsps * dual if technology.multiplier else 0
     chain = all(len(node.inputs) == 1 for node in model.nodes)
     logic = max(4, budget.luts // 40)
+    crowded = sum(hasattr(node.spec, "macs") for node in model.nodes) * dual > hardware
     contexts = {}
     for node in model.nodes:
         macs = getattr(node.spec, "macs", 0)
         most = hardware or logic
         # A layer with less than one multiplier's share of the work can do without a hardware one.
-        soft = most if macs * hardware < model.macs else FEW
+        soft = most if macs * hardware < model.macs else FEW if crowded else 0
         contexts[node.name] = Context(
             technology=technology,
             params=model.params.get(node.name, {}),

@@ -24,6 +24,7 @@ from gategrad.boards.top import BoardTop
 from gategrad.core import Core, load_image
 from gategrad.data import Dataset
 from gategrad.errors import GategradError
+from gategrad.golden.window import WindowSpec
 from gategrad.graph import Network
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.technology import PORTABLE, Resources
@@ -147,7 +148,8 @@ def layer_table(plan: Plan) -> list[dict[str, Any]]:
             "cycles": n.layout.cycles,
             "resources": dataclasses.asdict(n.layout.resources),
         }
-        if window := getattr(spec, "window", None):
+        window = getattr(spec, "window", None)
+        if isinstance(window, WindowSpec):
             row["window"] = dataclasses.asdict(window)
         if folding:
             row["folding"] = dataclasses.asdict(folding)

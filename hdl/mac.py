@@ -57,7 +57,8 @@ class MacArray(Component):
 
     - ``multiplier="dsp"``, ICE40UP: operands up to 8 bits, two lanes an SB_MAC16, 2 cycles;
       up to 16 bits, a lane an SB_MAC16, 3 cycles
-    - ``multiplier="dsp"``, ECP5: operands up to 18 bits, a lane a MULT18X18D, 3 cycles
+    - ``multiplier="dsp"``, ECP5: operands up to 18 bits, a lane a MULT18X18D, 5 cycles, of which
+      two are on the way
     - ``multiplier="dsp"``, PORTABLE: `*` between registers, 2 cycles
     - ``multiplier="logic"``: adders only, so that no tool makes hardware multipliers of them;
       1 cycle, and ``ceil(log2(n))`` for weights of more than four bits in ``n`` parts
@@ -152,8 +153,17 @@ class MacArray(Component):
         elif self._form == "inferred":
             product = 2
         else:
-            product = self._kind.latency
+            product = self._kind.latency + 2 * self._far
         return product + _levels(self.simd)
+
+    @property
+    def _far(self) -> bool:
+        """Whether there are registers on the way to the multipliers and from them.
+
+        Those of an ECP5 are in a few rows: with most of them in use, operands and products cross
+        half the device, which takes a cycle of its own.
+        """
+        return self._form == "MULT18X18D"
 
     def _parts(self) -> list[tuple[int, int]]:
         """The parts of a weight that are multiplied on their own: first bit, number of bits."""
@@ -223,6 +233,9 @@ class MacArray(Component):
                 products += self.lanes * Resources(luts=luts, ffs=n + rows)
             elif self._form == "inferred":
                 products += self.lanes * Resources(ffs=2 * (n + rows))
+            elif self._far:
+                inputs = self.lanes // (1 if self.depthwise else self.pe)
+                products += Resources(ffs=self.lanes * (n + 2 * rows) + inputs * n)
         return products + self.pe * self.vectors * tree
 
     def _products(self, m: Module) -> dict:
@@ -230,11 +243,7 @@ class MacArray(Component):
         lanes = [
             (v, p, s) for v in range(self.vectors) for p in range(self.pe) for s in range(self.simd)
         ]
-        own = self.pe if self.depthwise else 1  # inputs of each output, or shared by all
-        operands = [
-            (self.x[(v * own + p % own) * self.simd + s], self.w[p * self.simd + s])
-            for v, p, s in lanes
-        ]
+        operands = self._operands(lanes, self.x, self.w)
         if self._form == "logic":
             signed = self.weight_format.signed
             return {
@@ -253,12 +262,28 @@ class MacArray(Component):
             products = self._dual_products(m, operands)
         else:
             products = []
+            if self._far:
+                x = Signal(self.x.shape(), name="x_near", reset_less=True)
+                w = Signal(self.w.shape(), name="w_near", reset_less=True)
+                m.d.sync += [x.eq(self.x), w.eq(self.w)]
+                operands = self._operands(lanes, x, w)
             for i, (x, w) in enumerate(operands):
                 block = self._block()
                 m.submodules[f"multiplier_{i}"] = block
                 m.d.comb += [block.a.eq(w), block.b.eq(x)]
-                products.append(block.p)
+                product = block.p
+                if self._far:
+                    product = Signal.like(block.p, name=f"product_{i}", reset_less=True)
+                    m.d.sync += product.eq(block.p)
+                products.append(product)
         return {lane: [product] for lane, product in zip(lanes, products, strict=True)}
+
+    def _operands(self, lanes, x, w) -> list:
+        """The elements of ``x`` and ``w`` that each of ``lanes`` multiplies."""
+        own = self.pe if self.depthwise else 1  # inputs of each output, or shared by all
+        return [
+            (x[(v * own + p % own) * self.simd + s], w[p * self.simd + s]) for v, p, s in lanes
+        ]
 
     def _block(self):
         signs = self.weight_format.signed, self.x_format.signed

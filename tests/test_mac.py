@@ -134,7 +134,7 @@ def test_output_is_no_wider_than_the_extremes_need():
         (ICE40, "logic", 8, 4, 0),
         (ICE40UP, "dsp", 8, 4, 5),
         (ICE40UP, "dsp", 9, 5, 9),
-        (ECP5, "dsp", 8, 5, 9),
+        (ECP5, "dsp", 8, 7, 9),
     ],
 )
 def test_latency_and_blocks(technology, multiplier, bits, latency, multipliers):
