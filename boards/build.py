@@ -45,6 +45,7 @@ _PLACE_STEPS = {
     "Info: Packing": 0.05,
     "Info: Creating initial analytic placement": 0.15,
     "Info: Running simulated annealing placer": 0.4,
+    "Info: Running router2...": 0.5,
     "Info: Routing..": 0.6,
     "Info: Routing complete": 0.95,
     "Info: Critical path report": 0.97,
