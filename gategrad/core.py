@@ -128,7 +128,8 @@ class Core(wiring.Component):
         return part.o if out else part
 
     def _load(self, m):
-        m.submodules.loader = loader = self.loader
+        loader: Any = self.loader
+        m.submodules.loader = loader
         connect(m, wiring.flipped(self.load), loader.i)
         for index, layer in enumerate(self.writable.values()):
             m.d.comb += [

@@ -51,7 +51,7 @@ def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
         output = source if name == output else output
     layers[output] = layers.pop(output)  # the last layer is the network's output
     made = tuple(
-        dataclasses.replace(layer, name=name, inputs=tuple(sources[name]))
+        dataclasses.replace(layer, name=name, inputs=tuple(sources[name]))  # type: ignore[call-arg]
         for name, layer in layers.items()
     )
     return dataclasses.replace(network, layers=made), params

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from gategrad.golden.conv import ConvSpec
+from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.add import Add
 from gategrad.hdl.concatenate import Concatenate
 from gategrad.hdl.conv import Conv, ConvFolding, is_depthwise
@@ -47,6 +48,7 @@ def conv(node: Node, context: Context) -> list[Layout]:
 
 def conv_hardware(node: Node, params, layout: Layout, technology: Technology) -> Conv:
     """The gateware of a convolution."""
+    assert isinstance(layout.folding, ConvFolding)
     return Conv(
         node.spec, weight=params["weight"], bias=params["bias"], folding=layout.folding,
         technology=technology,
@@ -121,7 +123,7 @@ def pool(node: Node, context: Context) -> list[Layout]:
     layouts = []
     for lanes in _divisors(window.channels):
         if lanes <= MOST_LANES:
-            unit = pool_hardware(node, {}, Layout(lanes, lanes, 0, None), context.technology)
+            unit = _pool(node.spec, lanes, context.technology)
             slices = window.channels // lanes
             work = window.height * window.width
             if isinstance(unit, Pool):
@@ -131,11 +133,15 @@ def pool(node: Node, context: Context) -> list[Layout]:
 
 
 def pool_hardware(node: Node, params, layout: Layout, technology: Technology) -> Pool | GlobalPool:
-    """The gateware of a pooling; one of the whole image stores no image."""
-    window = node.spec.window
+    """The gateware of a pooling."""
+    return _pool(node.spec, layout.lanes_in, technology)
+
+
+def _pool(spec: PoolSpec, lanes: int, technology: Technology) -> Pool | GlobalPool:
+    """A pooling of the whole image stores no image."""
+    window = spec.window
     whole = window.kernel == (window.height, window.width) and not any(window.padding)
-    kind = GlobalPool if whole else Pool
-    return kind(node.spec, lanes=layout.lanes_in, technology=technology)
+    return (GlobalPool if whole else Pool)(spec, lanes, technology)
 
 
 def add(node: Node, context: Context) -> list[Layout]:

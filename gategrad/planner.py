@@ -208,7 +208,8 @@ def _choose(groups: list[_Group], cycles: float, room: np.ndarray):
     fast = [np.flatnonzero(group.cycles <= cycles) for group in groups]
     costs = [group.costs[index] for group, index in zip(groups, fast, strict=True)]
     scarcity = _scarcity(room)
-    price, best, least = scarcity, None, np.inf
+    price, least = scarcity, np.inf
+    best: list[int] = []
     for _ in range(60):
         picks = [int(np.argmin(cost @ price)) for cost in costs]
         over = np.maximum(_used(costs, picks) - room, 0) * scarcity

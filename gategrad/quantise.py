@@ -1,5 +1,6 @@
 """From a float network to integers: formats chosen from the weights and from a measured run."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,8 @@ from gategrad.operations import OPERATIONS
 from gategrad.reference import Params
 from gategrad.report import Report, Tensor, measure
 
-CALIBRATION = 1000  # samples that are run to measure ranges
+CALIBRATION = 1000  # samples that are run to measure ranges, at most
+VALUES = 1 << 25  # of all nodes and samples together, which are in memory at once
 MULTIPLIER_BITS = 15  # of the greatest multiplier of a layer with free scales
 
 
@@ -116,8 +118,9 @@ def quantise(
     settings = settings or network.quantisation
     network, params = fold_batch_norm(network, params)
     reference.check_parameters(network, params, f"network {network.name!r}")
-    raw = raw_inputs(data.x_train[:CALIBRATION], network.input.shape, network.input.format,
-                     data.name)
+    values = sum(math.prod(node.shape) for node in network.nodes)
+    count = min(CALIBRATION, max(16, VALUES // values))
+    raw = raw_inputs(data.x_train[:count], network.input.shape, network.input.format, data.name)
     x = network.input.format.real(raw)
     context = _build(network, params, settings, x)
     epochs = _finetune_epochs(network, settings)

@@ -67,7 +67,7 @@ class ConvSpec:
         return self.window.taps * self.window.channels // self.groups
 
     @property
-    def weight_shape(self) -> tuple[int, int, int, int]:
+    def weight_shape(self) -> tuple[int, ...]:
         """Shape of the weights."""
         return (self.filters, *self.window.kernel, self.window.channels // self.groups)
 

@@ -68,7 +68,7 @@ class WeightMemory(Component):
         if storage == "spram" and not technology.spram:
             raise GategradError(f'{technology.name} has no SPRAM; use storage="block"')
         self.unknown = init is UNKNOWN
-        rows = [] if self.unknown else [int(row) for row in init or ()]  # type: ignore[union-attr]
+        rows = [] if self.unknown else [int(row) for row in init or ()]
         if len(rows) > depth:
             raise GategradError(f"{len(rows)} rows do not fit a memory of {depth}")
         if any(not 0 <= row < 1 << width for row in rows):
