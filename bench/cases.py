@@ -8,15 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench import networks
 from bench.alone import measure
+from bench.models import MODELS, data_of, model
 from gategrad.backends import simulate
 from gategrad.boards.board import find_board
 from gategrad.data import load_data
-from gategrad.model import Model
-from gategrad.verbs import build, train
+from gategrad.verbs import build
 
-#: Models of examples/, and their data.
-MODELS = {"mnist": "mnist", "mnist-4bit": "mnist", "digits": "digits"}
 #: Model, board, MHz to strive for in place and route of the core alone.
 BUILDS = [
     ("digits", "icebreaker", 60),
@@ -32,23 +31,15 @@ SLOW = 20  # samples in Amaranth's simulator
 REPEATS = 10
 
 
-def model(name: str, folder: Path) -> Model:
-    """A trained model of the examples, from ``folder`` if it is there."""
-    path = folder / f"{name}.npz"
-    if not path.exists():
-        train(Path("examples") / f"{name}.toml", load_data(MODELS[name])).save(path)
-    return Model.load(path)
-
-
 def accuracies(folder: Path) -> dict:
     """Float and fixed-point accuracy of every model on its held-out samples."""
     keys = ("float_accuracy", "accuracy", "held_out")
-    return {name: {key: model(name, folder).info[key] for key in keys} for name in MODELS}
+    return {name: {key: model(name).info[key] for key in keys} for name in MODELS}
 
 
 def simulators(folder: Path) -> dict:
     """Agreement of the backends with NumPy, and their speeds."""
-    data, net = load_data("mnist"), model("mnist", folder)
+    data, net = load_data("mnist"), model("mnist")
     x, y = data.x_test, data.y_test
     net.forward(x)
     start = time.perf_counter()
@@ -64,14 +55,16 @@ def simulators(folder: Path) -> dict:
 
 def generation(folder: Path) -> dict:
     """Seconds of ``gategrad generate`` for MNIST on ULX3S-25F, start of Python included."""
-    model("mnist", folder)
-    command = [sys.executable, "-m", "gategrad.cli", "generate", str(folder / "mnist.npz")]
+    net = model("mnist")
+    command = [sys.executable, "-m", "gategrad.cli", "generate"]
     seconds = []
     with tempfile.TemporaryDirectory() as scratch:
+        saved = Path(scratch, "mnist.npz")
+        net.save(saved)
         for _ in range(3):
             start = time.perf_counter()
             subprocess.run(
-                [*command, "--board", "ulx3s-25f", "-o", f"{scratch}/core"],
+                [*command, str(saved), "--board", "ulx3s-25f", "-o", f"{scratch}/core"],
                 check=True,
                 stdin=subprocess.DEVNULL,
             )
@@ -81,12 +74,12 @@ def generation(folder: Path) -> dict:
 
 def built(folder: Path, name: str, board: str, megahertz: float) -> dict:
     """A bitstream, its cycles counted in Verilator, and the core alone on the same device."""
-    net = model(name, folder)
+    net = model(name)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         result = build(net, board, Path(scratch) / "out")
     seconds = time.perf_counter() - start
-    x = load_data(MODELS[name]).x_test[:COUNTED]
+    x = data_of(name).x_test[:COUNTED]
     run = simulate(net, x, backend="verilator", board=board)
     return {
         "board": result.table() | {"seconds": seconds, "path": result.report.critical_path},
@@ -102,6 +95,17 @@ CASES: dict[str, Callable[[Path], dict]] = {
 } | {
     f"{name} on {board}": (lambda f, n=name, b=board, m=mhz: built(f, n, b, m))
     for name, board, mhz in BUILDS
+} | {
+    "networks: accuracy": networks.accuracies,
+    "networks: scaling": networks.scaling,
+} | {
+    f"networks: {name} simulated for {board}": (
+        lambda f, n=name, b=board: networks.simulated(f, n, b)
+    )
+    for name, board in networks.SIMULATED
+} | {
+    f"networks: {name} on {board}": (lambda f, n=name, b=board: networks.built(f, n, b))
+    for name, board in networks.BUILDS
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-Goal = tuple[str, str, str, bool]  # what, goal, measured, reached
+from bench.network_page import Goal, network_goals
 
 #: Weight bits a cycle that the four SPRAMs of a UP5K give.
 SPRAM_BITS = 64
@@ -10,11 +10,13 @@ SPRAM_BITS = 64
 
 def goals(results: dict) -> list[Goal]:
     """A row for every goal whose case was run."""
-    builds = {name: r for name, r in results.items() if " on " in name}
+    builds = {name: r for name, r in results.items() if " on " in name and ":" not in name}
     rows = [*_models(results), *_speeds(results)]
     for name, result in builds.items():
         rows += _build(name, result["board"], result["core"])
-    return rows + list(_every(builds)) if builds else rows
+    if builds:
+        rows += _every(builds)
+    return rows + network_goals(results)
 
 
 def _models(results: dict) -> Iterator[Goal]:

