@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from gategrad.boards.board import Board
+from gategrad.boards.floorplan import place_multipliers, sites
 from gategrad.boards.report import (
     CELL_NAMES,
     REPORT,
@@ -146,6 +147,8 @@ def _synthesise(board, top, work, progress) -> dict[str, list[str]]:
     commands = json.loads((work / "build_top.json").read_text())["commands"]
     commands = {name: arguments for name, *arguments in commands}
     run_tool("yosys", commands["yosys"], work, "top.rpt", "synthesis", progress, _SYNTH_STEPS)
+    if not board.is_ice40:
+        place_multipliers(work / "top.json", sites(board.platform().device))
     return commands
 
 

@@ -16,6 +16,7 @@ from amaranth.hdl import (
     Elaboratable,
     Instance,
     Module,
+    ResetSignal,
     Signal,
 )
 from amaranth.lib import io
@@ -135,6 +136,10 @@ def clock_setting(board: Board, hz: float) -> Ice40Pll | Ecp5Pll | HalvedClock:
 def achievable(board: Board, hz: float) -> float:
     """The frequency nearest to ``hz`` but not above that ``board``'s clock and PLL can make, Hz."""
     return float(clock_setting(board, hz).frequency)
+
+
+#: Cycles for which an ECP5's clock stands still, in the middle of which the reset is released.
+RELEASE = 32
 
 
 class BoardClock(Elaboratable):
@@ -258,12 +263,32 @@ class BoardClock(Elaboratable):
             m.submodules.rst_buf = buffer = io.Buffer("i", port)
             pressed = buffer.i
 
-        m.d.comb += [ClockSignal("sync").eq(clk), por.clk.eq(clk)]
+        m.d.comb += por.clk.eq(clk)
         m.submodules.por_reset = ResetSynchronizer(~locked | pressed, domain="por")
         delay = 100e-6 if _is_oscillator(self.board) else 15e-6
         timer = Signal(range(math.ceil(delay * self.frequency)))
         ready = Signal()
         # A register of its own: a glitch here would reset the network.
         m.d.por += Cat(timer, ready).eq(Cat(timer, ready) + ~ready)
-        m.submodules.sync_reset = ResetSynchronizer(~ready | ~locked | pressed, domain="sync")
+        if self.board.is_ice40:
+            m.d.comb += ClockSignal("sync").eq(clk)
+            m.submodules.sync_reset = ResetSynchronizer(~ready | ~locked | pressed, domain="sync")
+        else:
+            self._release(m, platform, clk, ready)
         return m
+
+    def _release(self, m, platform, clk, ready):
+        """Release the reset while the clock stands still.
+
+        An ECP5 has no network for a reset: over ordinary wires it takes longer than a cycle to all
+        corners of a large device. So the clock is stopped for the time that it takes.
+        """
+        step, reset, run = Signal(range(RELEASE)), Signal(init=1), Signal(init=1)
+        with m.If(ready & (step != RELEASE - 1)):
+            m.d.por += step.eq(step + 1)
+        # Registers, since the gate must see no glitch.
+        m.d.por += [reset.eq(step < RELEASE // 2), run.eq((step == 0) | (step == RELEASE - 1))]
+        gated = Signal(name="core_clk", attrs={"keep": 1})
+        m.submodules.gate = Instance("DCCA", i_CLKI=clk, i_CE=run, o_CLKO=gated)
+        platform.add_clock_constraint(gated, self.aim * (1 + self.board.clock_tolerance))
+        m.d.comb += [ClockSignal("sync").eq(gated), ResetSignal("sync").eq(reset)]

@@ -12,6 +12,7 @@ from gategrad.hdl.linear import Linear
 from gategrad.hdl.matvec import Folding
 from gategrad.hdl.memory import UNKNOWN
 from gategrad.hdl.resize import Resize
+from gategrad.hdl.slice import Slice
 from gategrad.hdl.technology import Technology
 
 
@@ -30,7 +31,7 @@ class ConvFolding(Folding):
 class Conv(Linear):
     """``o[y, x] = requantise(weight @ window[y, x] + bias)``: :mod:`gategrad.golden.conv`::
 
-        i ─> LineBuffer ─> [Resize] ─> MatVec ─> Requantise ─> [Serialise] ─> o
+        i ─> LineBuffer ─> [Slice ─> Resize] ─> MatVec ─> Requantise ─> [Serialise] ─> o
 
     ``channels`` elements a beat in, ``lanes`` out. The line buffer plays each window once for every
     ``pe`` filters; where what it reads a cycle is not ``simd``, the beats are cut anew. A depthwise
@@ -89,16 +90,18 @@ class Conv(Linear):
             technology=technology,
             storage=folding.buffer,
         )
-        self.resize = None
+        self.slice = self.resize = None
         if width != folding.simd and not self.depthwise:
             self.resize = Resize(
                 spec.x, elements=spec.inputs, lanes_in=width, lanes_out=folding.simd
             )
+            # Neither of them shall wait for the other's logic within a cycle.
+            self.slice = Slice(spec.x, width)
 
     @property
     def front(self) -> dict[str, Any]:
         """Line buffer and converter."""
-        parts = {"line_buffer": self.line_buffer, "resize": self.resize}
+        parts = {"line_buffer": self.line_buffer, "slice": self.slice, "resize": self.resize}
         return {name: part for name, part in parts.items() if part is not None}
 
     @property
