@@ -131,6 +131,8 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
         paired = memory == "spram" and context.chain and 2 * pe * simd <= context.most
         for vectors in (1, 2) if paired else (1,):
             for buffer, pages in _buffers(spec, simd, groups, vectors, context):
+                if buffer == "spram" and multiplier == "logic":
+                    continue  # neither has a register between them: too slow together
                 yield Folding(
                     pe=pe,
                     simd=simd,
