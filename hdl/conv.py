@@ -31,7 +31,7 @@ class ConvFolding(Folding):
 class Conv(Linear):
     """``o[y, x] = requantise(weight @ window[y, x] + bias)``: :mod:`gategrad.golden.conv`::
 
-        i ─> LineBuffer ─> [Slice ─> Resize] ─> MatVec ─> Requantise ─> [Serialise] ─> o
+        i ─> LineBuffer ─> [Slice ─> Resize ─> Slice] ─> MatVec ─> Requantise ─> [Serialise] ─> o
 
     ``channels`` elements a beat in, ``lanes`` out. The line buffer plays each window once for every
     ``pe`` filters; where what it reads a cycle is not ``simd``, the beats are cut anew. A depthwise
@@ -90,18 +90,21 @@ class Conv(Linear):
             technology=technology,
             storage=folding.buffer,
         )
-        self.slice = self.resize = None
+        self.resize = self.slice_in = self.slice_out = None
         if width != folding.simd and not self.depthwise:
             self.resize = Resize(
                 spec.x, elements=spec.inputs, lanes_in=width, lanes_out=folding.simd
             )
-            # Neither of them shall wait for the other's logic within a cycle.
-            self.slice = Slice(spec.x, width)
+            # None of the three shall wait for its neighbour's logic within a cycle.
+            self.slice_in, self.slice_out = Slice(spec.x, width), Slice(spec.x, folding.simd)
 
     @property
     def front(self) -> dict[str, Any]:
         """Line buffer and converter."""
-        parts = {"line_buffer": self.line_buffer, "slice": self.slice, "resize": self.resize}
+        parts = {
+            "line_buffer": self.line_buffer, "slice_in": self.slice_in, "resize": self.resize,
+            "slice_out": self.slice_out,
+        }  # fmt: skip
         return {name: part for name, part in parts.items() if part is not None}
 
     @property

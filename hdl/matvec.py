@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -273,7 +273,11 @@ class MatVec(Component):
         taken, drained = Signal(), Signal()  # a group left its slot; the last beat left
         reserved = Signal(range(self.slots + 1))
         m.d.sync += reserved.eq(reserved + reserve - taken)
-        m.d.comb += free.eq(reserved != self.slots)
+        # Compared a cycle ahead, both ways, so that issuing starts from a register.
+        full = [reserved + more - taken == self.slots for more in (0, 1)]
+        has_free = Signal(init=1)
+        m.d.sync += has_free.eq(~Mux(reserve, full[1], full[0]))
+        m.d.comb += free.eq(has_free)
 
         if self.slots == 1:
             load, loaded = done, Cat(sums)
