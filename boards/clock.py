@@ -138,7 +138,7 @@ def achievable(board: Board, hz: float) -> float:
     return float(clock_setting(board, hz).frequency)
 
 
-#: Cycles for which an ECP5's clock stands still, in the middle of which the reset is released.
+#: Cycles of its oscillator for which an ECP5's clock stands still; the reset goes in the middle.
 RELEASE = 32
 
 
@@ -263,25 +263,28 @@ class BoardClock(Elaboratable):
             m.submodules.rst_buf = buffer = io.Buffer("i", port)
             pressed = buffer.i
 
-        m.d.comb += por.clk.eq(clk)
+        # An ECP5's gate cannot be fed from a net that drives flip-flops too.
+        gated = isinstance(self.setting, Ecp5Pll)
+        m.d.comb += por.clk.eq(source if gated else clk)
         m.submodules.por_reset = ResetSynchronizer(~locked | pressed, domain="por")
         delay = 100e-6 if _is_oscillator(self.board) else 15e-6
-        timer = Signal(range(math.ceil(delay * self.frequency)))
+        timer = Signal(range(math.ceil(delay * (self.board.clock_hz if gated else self.frequency))))
         ready = Signal()
         # A register of its own: a glitch here would reset the network.
         m.d.por += Cat(timer, ready).eq(Cat(timer, ready) + ~ready)
-        if self.board.is_ice40:
+        if gated:
+            self._release(m, platform, clk, ready)
+        else:
             m.d.comb += ClockSignal("sync").eq(clk)
             m.submodules.sync_reset = ResetSynchronizer(~ready | ~locked | pressed, domain="sync")
-        else:
-            self._release(m, platform, clk, ready)
         return m
 
     def _release(self, m, platform, clk, ready):
         """Release the reset while the clock stands still.
 
         An ECP5 has no network for a reset: over ordinary wires it takes longer than a cycle to all
-        corners of a large device. So the clock is stopped for the time that it takes.
+        corners of a large device. So the clock is stopped for the time that it takes, counted in
+        cycles of the oscillator. The gate opens and closes between two edges.
         """
         step, reset, run = Signal(range(RELEASE)), Signal(init=1), Signal(init=1)
         with m.If(ready & (step != RELEASE - 1)):
