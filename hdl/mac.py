@@ -61,7 +61,7 @@ class MacArray(Component):
       two are on the way
     - ``multiplier="dsp"``, PORTABLE: `*` between registers, 2 cycles
     - ``multiplier="logic"``: adders only, so that no tool makes hardware multipliers of them;
-      1 cycle, and ``ceil(log2(n))`` for weights of more than four bits in ``n`` parts
+      1 cycle (ECP5: 2), and ``ceil(log2(n))`` for weights of more than four bits in ``n`` parts
 
     Placed alone, with 8-bit activations, pe=4 and simd=4 (ECP5: simd=7, grade 6), the sums' tree
     included, and how fast:
@@ -149,21 +149,22 @@ class MacArray(Component):
     def latency(self) -> int:
         """Cycles from operands to sums."""
         if self._form == "logic":
-            product = 1 + _levels(len(self._parts()))
+            product = 1 + _levels(len(self._parts())) + self._near
         elif self._form == "inferred":
             product = 2
         else:
-            product = self._kind.latency + 2 * self._far
+            product = self._kind.latency + 2 * self._near
         return product + _levels(self.simd)
 
     @property
-    def _far(self) -> bool:
-        """Whether there are registers on the way to the multipliers and from them.
+    def _near(self) -> bool:
+        """Whether there are registers on the way to the multipliers, and from hardware ones.
 
         Those of an ECP5 are in a few rows: with most of them in use, operands and products cross
-        half the device, which takes a cycle of its own.
+        half the device, which takes a cycle of its own. Those in logic come behind block RAM, which
+        may be as far.
         """
-        return self._form == "MULT18X18D"
+        return self.technology.family == "ecp5"
 
     def _parts(self) -> list[tuple[int, int]]:
         """The parts of a weight that are multiplied on their own: first bit, number of bits."""
@@ -233,9 +234,12 @@ class MacArray(Component):
                 products += self.lanes * Resources(luts=luts, ffs=n + rows)
             elif self._form == "inferred":
                 products += self.lanes * Resources(ffs=2 * (n + rows))
-            elif self._far:
-                inputs = self.lanes // (1 if self.depthwise else self.pe)
-                products += Resources(ffs=self.lanes * (n + 2 * rows) + inputs * n)
+        if self._near:
+            bits = self.weight_format.width
+            inputs = self.lanes // (1 if self.depthwise else self.pe)
+            products += Resources(ffs=self.pe * self.simd * bits + inputs * n)
+            if self._form != "logic":
+                products += Resources(ffs=self.lanes * (n + bits))
         return products + self.pe * self.vectors * tree
 
     def _products(self, m: Module) -> dict:
@@ -243,7 +247,12 @@ class MacArray(Component):
         lanes = [
             (v, p, s) for v in range(self.vectors) for p in range(self.pe) for s in range(self.simd)
         ]
-        operands = self._operands(lanes, self.x, self.w)
+        x, w = self.x, self.w
+        if self._near:
+            x = Signal(self.x.shape(), name="x_near", reset_less=True)
+            w = Signal(self.w.shape(), name="w_near", reset_less=True)
+            m.d.sync += [x.eq(self.x), w.eq(self.w)]
+        operands = self._operands(lanes, x, w)
         if self._form == "logic":
             signed = self.weight_format.signed
             return {
@@ -262,17 +271,12 @@ class MacArray(Component):
             products = self._dual_products(m, operands)
         else:
             products = []
-            if self._far:
-                x = Signal(self.x.shape(), name="x_near", reset_less=True)
-                w = Signal(self.w.shape(), name="w_near", reset_less=True)
-                m.d.sync += [x.eq(self.x), w.eq(self.w)]
-                operands = self._operands(lanes, x, w)
             for i, (x, w) in enumerate(operands):
                 block = self._block()
                 m.submodules[f"multiplier_{i}"] = block
                 m.d.comb += [block.a.eq(w), block.b.eq(x)]
                 product = block.p
-                if self._far:
+                if self._near:
                     product = Signal.like(block.p, name=f"product_{i}", reset_less=True)
                     m.d.sync += product.eq(block.p)
                 products.append(product)
