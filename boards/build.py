@@ -103,7 +103,7 @@ def _build_until_met(board, top, work, progress, seed) -> BuildReport:
     aim, best, seeds = top.frequency, 0.0, iter(range(seed, seed + ATTEMPTS))
     while True:
         commands, here = _synthesise(board, top, work, progress), 0.0
-        for _ in range(SEEDS):
+        for attempt in range(SEEDS):
             if (seed := next(seeds, None)) is None:
                 raise GategradError(
                     f"board {board.name}: no clock was met in {ATTEMPTS} attempts, the best was "
@@ -114,8 +114,8 @@ def _build_until_met(board, top, work, progress, seed) -> BuildReport:
             if fmax >= top.frequency * margin:
                 return _finish(board, top, work, commands, placed, fmax, seed, progress)
             best, here = max(best, fmax), max(here, fmax)
-            if fmax < NEAR * top.frequency * margin:
-                break  # another seed will not make up for so much
+            if attempt and here < NEAR * top.frequency * margin:
+                break  # a second seed may be much better, a third will not make up for so much
         # Seeds differ by some per cent: a little under the best is soon met again.
         lower = usable(board, min(0.98 * here / margin, 0.98 * top.frequency), top.baud)
         note = f"{fmax / 1e6:.1f} MHz met, {top.frequency / 1e6:g} asked: now for {lower / 1e6:g}"

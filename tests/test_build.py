@@ -100,11 +100,17 @@ def test_another_seed_before_a_lower_clock(tmp_path, monkeypatch, board, top):
 
 
 def test_the_pll_is_lowered_to_what_is_met(tmp_path, monkeypatch, board, top):
-    fake_tools(monkeypatch, [36, 36])
+    fake_tools(monkeypatch, [36, 30, 36])
     report = build(board, top, tmp_path / "out", frequency=48e6)
     assert 34e6 < report.frequency <= 36e6
     constraints = (tmp_path / "out" / "top.pcf").read_text()
     assert "sync_clk 48.0" in constraints, "place and route still strives for what was asked"
+
+
+def test_a_second_seed_may_be_much_better(tmp_path, monkeypatch, board, top):
+    fake_tools(monkeypatch, [30, 49])
+    report = build(board, top, tmp_path / "out", frequency=48e6)
+    assert (report.frequency, report.fmax, report.seed) == (48e6, 49e6, 2)
 
 
 def test_no_clock_is_met(tmp_path, monkeypatch, board, top):
