@@ -94,6 +94,15 @@ def run_all(names: list[str], folder: Path) -> list[str]:
     return failed
 
 
+def earlier(published: Path) -> tuple[dict, dict[str, str]]:
+    """The results that were published before, and the commits that they were measured at."""
+    if not published.exists():
+        return {}, {}
+    found = json.loads(published.read_text())
+    about = found.pop("machine")
+    return found, about.get("commits") or dict.fromkeys(found, about["commit"])
+
+
 def main() -> None:
     """Run what is asked for (default: all) and write the page from all that is there."""
     names = sys.argv[1:] or list(CASES)
@@ -105,14 +114,15 @@ def main() -> None:
         if any(name in case for case in names) or len(names) == len(CASES):
             model(name)
     failed = run_all(names, folder)
-    results = {
-        name: json.loads(path.read_text())
-        for name in CASES
-        if (path := result_of(name, folder)).exists()
-    }
-    everything = {"machine": machine(), **results}
-    Path("docs/benchmarks.json").write_text(json.dumps(everything, indent=1) + "\n")
-    Path("docs/benchmarks.md").write_text(page(results, machine()))
+    about, published = machine(), Path("docs/benchmarks.json")
+    results, commits = earlier(published)
+    for name in CASES:
+        if (path := result_of(name, folder)).exists():
+            results[name], commits[name] = json.loads(path.read_text()), about["commit"]
+    results = {name: results[name] for name in CASES if name in results}
+    about["commits"] = {name: commits[name] for name in results}
+    published.write_text(json.dumps({"machine": about, **results}, indent=1) + "\n")
+    Path("docs/benchmarks.md").write_text(page(results, about))
     print(f"wrote docs/benchmarks.md and docs/benchmarks.json from {len(results)} cases")
     if failed:
         logs = ", ".join(str(result_of(name, folder).with_suffix(".log")) for name in failed)

@@ -22,7 +22,7 @@ def page(results: dict, machine: dict) -> str:
     tools = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     parts = [
         HEAD,
-        f"Measured at commit {machine['commit']} with Python {machine['python']}, {tools}, on "
+        f"Measured {_commits(machine['commits'])} with Python {machine['python']}, {tools}, on "
         f"{machine['cores']} cores of {machine['cpu']}, two builds at a time.\n",
     ]
     rows = [[*row[:3], "yes" if row[3] else "**no**"] for row in goals(results)]
@@ -44,6 +44,17 @@ def page(results: dict, machine: dict) -> str:
         parts += [_boards(builds), _cores(builds), _estimates(builds), _peers(builds)]
     parts += network_sections(results)
     return "\n".join(parts)
+
+
+def _commits(commits: dict[str, str]) -> str:
+    """Which commit each case was measured at."""
+    cases: dict[str, list[str]] = {}
+    for name, commit in commits.items():
+        cases.setdefault(commit, []).append(name)
+    if len(cases) == 1:
+        return f"at commit {next(iter(cases))}"
+    parts = [f"at commit {commit} ({', '.join(names)})" for commit, names in cases.items()]
+    return " and ".join(parts)
 
 
 def _simulators(found: dict, generation: dict | None) -> str:
