@@ -28,13 +28,16 @@ class GlobalPool(Component):
     no bubble between frames; the results leave with the last pixel, 2 cycles behind it, and those
     of the requantisation.
 
-    Raises ``ValueError`` for a window that is not the whole image.
+    Raises ``ValueError`` for a window that is not the whole image and for lanes that do not divide
+    the channels.
     """
 
     def __init__(self, spec: PoolSpec, lanes: int, technology: Technology):
         window = spec.window
         if window.kernel != (window.height, window.width) or any(window.padding):
             raise ValueError("a global pooling's window is the whole image")
+        if window.channels % lanes:
+            raise ValueError(f"{lanes} lanes do not divide {window.channels} channels")
         self.spec, self.lanes, self.technology = spec, lanes, technology
         self.slices = window.channels // lanes
         self.reduce = Reduce(spec, lanes, technology) if self.slices == 1 else None
@@ -68,8 +71,9 @@ class GlobalPool(Component):
         lane = combiner_cost(self.spec, self.technology) + Resources(
             luts=width, ffs=width + self.spec.x.width
         )
-        bits = self.slices.bit_length() + self.spec.window.taps.bit_length()
-        own = lane * self.lanes + Resources(luts=3 * bits + 12, ffs=2 * bits + 8)
+        slices, pixels = ((n - 1).bit_length() for n in (self.slices, self.spec.window.taps))
+        control = Resources(luts=3 * (slices + pixels) + 15, ffs=2 * slices + pixels + 7)
+        own = lane * self.lanes + control
         own += self.requantise.cost() if self.requantise else Resources()
         return own + self.memory.cost()
 

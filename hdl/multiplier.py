@@ -148,15 +148,23 @@ def multiply_cost(a_width: int, b_width: int, unused: int, technology: Technolog
     return total
 
 
+def signed_digits(number: int) -> list[tuple[int, int]]:
+    """The canonical signed digits of ``number``: pairs of a shift and a sign, lowest first."""
+    digits, shift = [], 0
+    while number:
+        if number & 1:
+            sign = 2 - (number & 3)
+            digits.append((shift, sign))
+            number -= sign
+        number, shift = number >> 1, shift + 1
+    return digits
+
+
 def times_constant(m: Module, value: Value, multiplier: int) -> Signal:
-    """``value * multiplier`` by shifts, additions and subtractions (canonical signed digits)."""
+    """``value * multiplier`` by shifts, additions and subtractions of its signed digits."""
     total = Signal(signed(len(value) + multiplier.bit_length() + 1))
-    terms, shift = 0, 0
-    while multiplier:
-        if multiplier & 1:
-            digit = 2 - (multiplier & 3)
-            terms = terms + (value << shift) if digit > 0 else terms - (value << shift)
-            multiplier -= digit
-        multiplier, shift = multiplier >> 1, shift + 1
+    terms = 0
+    for shift, sign in signed_digits(multiplier):
+        terms = terms + (value << shift) if sign > 0 else terms - (value << shift)
     m.d.comb += total.eq(terms)
     return total

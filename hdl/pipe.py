@@ -29,6 +29,17 @@ def saturate(value: Value, out: Format, low: int, high: int) -> Value:
     return Cat(bits, negative).as_signed()
 
 
+def greater(a: Value, b: Value) -> Value:
+    """``a > b`` for values of one shape.
+
+    Signed ones are counted from the least of them: Yosys adds logic behind the carries of a signed
+    comparison.
+    """
+    if a.shape().signed:
+        a, b = (Cat(value[:-1], ~value[-1]) for value in (a, b))
+    return a > b
+
+
 class Pipe:
     """Registers between a stream in and a stream out that all stall together."""
 

@@ -10,6 +10,7 @@ from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder
+from gategrad.hdl.pipe import greater
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import connect, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
@@ -29,15 +30,14 @@ def requantisation(spec: PoolSpec, lanes: int, technology: Technology) -> Requan
 
 def combined(kind: str, a, b):
     """Of two values the greater, or the sum."""
-    return Mux(a > b, a, b) if kind == "max" else a + b
+    return Mux(greater(a, b), a, b) if kind == "max" else a + b
 
 
 def combiner_cost(spec: PoolSpec, technology: Technology) -> Resources:
     """One lane's comparison and choice, or adder; without registers."""
     width = accumulator(spec).width
-    if spec.kind == "sum":
-        return Resources(luts=adder(width, technology))
-    return Resources(luts=adder(width, technology) + width)
+    choice = 0 if spec.kind == "sum" else width // (2 if technology.family == "ecp5" else 1)
+    return Resources(luts=adder(width, technology) + choice)
 
 
 class Reduce(Component):
@@ -60,7 +60,9 @@ class Reduce(Component):
     def cost(self) -> Resources:
         """Comparators or adders, two registers a lane, a counter, the requantisation."""
         width, bits = accumulator(self.spec).width, self.spec.window.taps.bit_length()
-        lane = combiner_cost(self.spec, self.technology) + Resources(luts=width, ffs=2 * width)
+        # An iCE40's result shares no logic cell with the adder, which is that of the sum so far.
+        cells = width if self.technology.family == "ecp5" else 2 * width
+        lane = combiner_cost(self.spec, self.technology) + Resources(luts=cells, ffs=2 * width)
         own = lane * self.lanes + Resources(luts=2 * bits + 5, ffs=bits + 3)
         return own + (self.requantise.cost() if self.requantise else Resources())
 
