@@ -48,7 +48,7 @@ class Core(wiring.Component):
         if self.input_lanes != lanes:
             self._input = Resize(
                 model.input.format, elements=self.inputs, lanes_in=self.input_lanes,
-                lanes_out=lanes,
+                lanes_out=lanes, technology=self.technology,
             )  # fmt: skip
         self._output = plan.output_register()
         self.writable = {
@@ -76,7 +76,7 @@ class Core(wiring.Component):
         """
         parts: list[Any] = [self._input]
         for edge in self.plan.edges:
-            parts += [edge.resize, self.layers[edge.target]]
+            parts += [edge.resize(self.technology), self.layers[edge.target]]
         parts = [part for part in (*parts, self._output) if part is not None]
         if self.plan.forks or not all(hasattr(part, "schedule") for part in parts):
             return None
@@ -116,8 +116,8 @@ class Core(wiring.Component):
     def _edge(self, m, edge: Edge, source):
         """``source`` through the converter and the queue of ``edge``."""
         name = edge.target + (f"_{edge.index}" if edge.index else "")
-        if edge.resize:
-            source = self._through(m, f"resize_{name}", edge.resize, source)
+        if resize := edge.resize(self.technology):
+            source = self._through(m, f"resize_{name}", resize, source)
         fifo = edge.fifo(self.technology)
         return self._through(m, f"fifo_{name}", fifo, source) if fifo else source
 

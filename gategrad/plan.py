@@ -99,14 +99,14 @@ class Edge:
     lanes_out: int
     depth: int = 0
 
-    @property
-    def resize(self) -> Resize | None:
+    def resize(self, technology: Technology) -> Resize | None:
         """The width converter, if there is one."""
         if self.lanes_in == self.lanes_out:
             return None
         return Resize(
-            self.format, elements=self.elements, lanes_in=self.lanes_in, lanes_out=self.lanes_out
-        )
+            self.format, elements=self.elements, lanes_in=self.lanes_in, lanes_out=self.lanes_out,
+            technology=technology,
+        )  # fmt: skip
 
     def fifo(self, technology: Technology) -> Fifo | None:
         """The queue, if there is one."""
@@ -231,7 +231,8 @@ class Plan:
     @property
     def converters(self) -> tuple[Resize, ...]:
         """Width converters between layers."""
-        return tuple(resize for edge in self.edges if (resize := edge.resize))
+        found = (edge.resize(self.technology) for edge in self.edges)
+        return tuple(resize for resize in found if resize)
 
     @cached_property
     def forks(self) -> dict[str, Fork]:

@@ -79,8 +79,9 @@ def plan_for(model: Model, board: Board | str | None = None, rate: float | None 
     lanes = found.edges[0].lanes_in
     if lanes > 1:
         around += Resize(
-            model.input.format, elements=model.input.size, lanes_in=1, lanes_out=lanes
-        ).cost()
+            model.input.format, elements=model.input.size, lanes_in=1, lanes_out=lanes,
+            technology=board.technology,
+        ).cost()  # fmt: skip
     if any(n.layout.folding and n.layout.folding.weights == "spram" for n in found.nodes):
         around += LOADING
     return dataclasses.replace(found, overhead=around, budget=have)

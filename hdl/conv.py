@@ -93,7 +93,11 @@ class Conv(Linear):
         self.resize = self.slice_in = self.slice_out = None
         if width != folding.simd and not self.depthwise:
             self.resize = Resize(
-                spec.x, elements=spec.inputs, lanes_in=width, lanes_out=folding.simd
+                spec.x,
+                elements=spec.inputs,
+                lanes_in=width,
+                lanes_out=folding.simd,
+                technology=technology,
             )
             # None of the three shall wait for its neighbour's logic within a cycle.
             self.slice_in, self.slice_out = Slice(spec.x, width), Slice(spec.x, folding.simd)

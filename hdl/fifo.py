@@ -25,6 +25,8 @@ class Fifo(Component):
     def __init__(self, fmt: Format, lanes: int, depth: int, technology: Technology):
         if depth < 1:
             raise ValueError(f"a queue of {depth} beats")
+        # With a single place, a beat could only come in once the one before it has gone.
+        depth = max(2, depth)
         self.fmt, self.lanes, self.depth = fmt, lanes, depth
         width = lanes * fmt.width
         small = width * depth <= SMALL.get(technology.family, SMALL_ELSEWHERE)

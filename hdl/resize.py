@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Stream width converters: the same frame, another number of lanes."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,7 @@ from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.gearbox import Gearbox
 from gategrad.hdl.streams import beats, connect, one_a_cycle, tensor_stream
-from gategrad.hdl.technology import Resources
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
 
 
 class Resize(Component):
@@ -25,14 +25,23 @@ class Resize(Component):
     Where neither number divides the other, a :class:`~gategrad.hdl.gearbox.Gearbox` does it.
     """
 
-    def __init__(self, fmt: Format, *, elements: int, lanes_in: int, lanes_out: int):
-        self.fmt, self.elements = fmt, elements
+    def __init__(
+        self,
+        fmt: Format,
+        *,
+        elements: int,
+        lanes_in: int,
+        lanes_out: int,
+        technology: Technology = PORTABLE,
+    ):
+        self.fmt, self.elements, self.technology = fmt, elements, technology
         self.lanes_in, self.lanes_out = lanes_in, lanes_out
         self.gearbox = None
         if max(lanes_in, lanes_out) % min(lanes_in, lanes_out):
             self.gearbox = Gearbox(
-                fmt, elements=elements, lanes_in=lanes_in, lanes_out=lanes_out
-            )
+                fmt, elements=elements, lanes_in=lanes_in, lanes_out=lanes_out,
+                technology=technology,
+            )  # fmt: skip
 
     def ports(self):
         return {
@@ -51,12 +60,21 @@ class Resize(Component):
         return beats(self.elements, min(self.lanes_in, self.lanes_out))
 
     def cost(self) -> Resources:
-        """One multiplexed register bit per bit of the wider side."""
+        """To more lanes, a register and what enables its parts; to fewer, one that shifts."""
         if self.gearbox:
             return self.gearbox.cost()
-        wide = max(self.lanes_in, self.lanes_out) * self.fmt.width
-        count = beats(self.elements, min(self.lanes_in, self.lanes_out)).bit_length()
-        return Resources(luts=wide + 2 * count + 4, ffs=wide + count + 1)
+        if self.lanes_in == self.lanes_out:
+            return Resources()
+        narrow, wide = sorted((self.lanes_in, self.lanes_out))
+        parts, total, bits = wide // narrow, beats(self.elements, narrow), wide * self.fmt.width
+        places = (parts - 1).bit_length()
+        ends = total.bit_length() if total % parts else 0  # counts beats of a frame, too
+        if self.lanes_in > self.lanes_out:
+            return Resources(luts=bits + 3 * (places + ends) + 4, ffs=bits + places + ends + 2)
+        # A register that follows no logic takes a logic cell of an iCE40 all the same.
+        shared = bits if self.technology.family == "ice40" else 0
+        luts = shared + round(1.5 * parts + 3.5 * ends) + 6
+        return Resources(luts=luts, ffs=bits + places + ends + 1)
 
     def schedule(self, times: list[int]) -> list[int]:
         """When the beats of the first frame leave, nothing stalling, if they come at ``times``."""
@@ -115,22 +133,32 @@ class Resize(Component):
     def _distribute(self, m):
         """A wide beat is shifted out; padding at the end of a frame is not sent."""
         parts, total = self.lanes_in // self.lanes_out, beats(self.elements, self.lanes_out)
-        word = Signal(len(self.i.payload.as_value()), reset_less=True)
-        width = len(self.o.payload.as_value())
-        left = Signal(range(parts + 1))
-        sent = self.o.valid & self.o.ready
+        wide, width = self.i.payload.as_value(), len(self.o.payload.as_value())
+        word = Signal(len(wide), reset_less=True)
+        valid, sent, fresh, advance = Signal(), Signal(), Signal(), Signal()
+        ending = self._ending(m, sent, parts, total)
         m.d.comb += [
-            self.o.valid.eq(left != 0),
+            self.o.valid.eq(valid),
             self.o.payload.as_value().eq(word[:width]),
-            self.i.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
+            sent.eq(valid & self.o.ready),
+            advance.eq(~valid | self.o.ready),
+            # Known a cycle ahead: what a bit of the word takes next waits for no handshake.
+            fresh.eq(~valid | ending),
+            self.i.ready.eq(fresh & advance),
         ]
-        accept = Signal()
-        m.d.comb += accept.eq(self.i.valid & self.i.ready)
-        _, last = count(m, accept, beats(self.elements, self.lanes_in), "beat")
+        with m.If(advance):
+            m.d.sync += [word.eq(Mux(fresh, wide, word >> width)), valid.eq(~fresh | self.i.valid)]
+
+    @staticmethod
+    def _ending(m, sent, parts, total):
+        """Whether a beat is the last of its word, from a register."""
+        if total % parts == 0:
+            return count(m, sent, parts, "part")[1]
+        if total == 1:
+            return Const(1)
+        at, _ = count(m, sent, total, "beat")
+        part, ending = Signal(range(parts)), Signal()
         with m.If(sent):
-            m.d.sync += [left.eq(left - 1), word.eq(word >> width)]
-        with m.If(accept):
-            m.d.sync += [word.eq(self.i.payload.as_value()), left.eq(parts)]
-            if total % parts:
-                with m.If(last):
-                    m.d.sync += left.eq(total % parts)
+            m.d.sync += part.eq(Mux(ending, 0, part + 1))
+            m.d.sync += ending.eq((~ending & (part == parts - 2)) | (at == total - 2))
+        return ending
