@@ -78,7 +78,7 @@ class Gearbox(Component):
         return min(self._out, self.beats_in + self._flushes)
 
     def _takes(self, phase: int) -> bool:
-        """Whether a step of a gearbox to fewer lanes takes a beat in, being the first to need it."""
+        """Whether a step to fewer lanes takes a beat in: it is the first to need it."""
         return phase == 0 or phase * self._out % self._in + self._out > self._in
 
     def _sources(self, phase: int) -> dict[int, int]:
