@@ -8,6 +8,7 @@ from gategrad.golden import activation as golden_activation
 from gategrad.golden import add as golden_add
 from gategrad.golden import concatenate as golden_concatenate
 from gategrad.golden import grey as golden_grey
+from gategrad.golden import lookup as golden_lookup
 from gategrad.golden import pool as golden_pool
 from gategrad.golden.activation import ActivationSpec
 from gategrad.golden.add import AddSpec
@@ -15,12 +16,18 @@ from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec, acc_format
 from gategrad.golden.grey import GreySpec
+from gategrad.golden.lookup import LookupSpec
 from gategrad.golden.pool import PoolSpec
 
 
 def activation(spec: ActivationSpec, params, x) -> np.ndarray:
     """An activation has no parameters."""
     return golden_activation.forward(spec, x)
+
+
+def lookup(spec: LookupSpec, params, x) -> np.ndarray:
+    """The table is part of the specification."""
+    return golden_lookup.forward(spec, x)
 
 
 def pool(spec: PoolSpec, params, x) -> np.ndarray:

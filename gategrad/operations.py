@@ -153,6 +153,14 @@ _ROWS = (
         follows=True,
     ),
     Operation(
+        "lookup",
+        spec=Lazy("gategrad.golden.lookup:LookupSpec"),
+        golden=Lazy("gategrad.golden_run:lookup"),
+        hardware=Lazy("gategrad.layouts:activation_hardware"),
+        layouts=Lazy("gategrad.layouts:activation"),
+        follows=True,
+    ),
+    Operation(
         "flatten",
         layers.Flatten,
         shape=lambda layer, shapes: (math.prod(shapes[0]),),

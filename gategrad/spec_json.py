@@ -56,9 +56,11 @@ def spec_from_json(kind: Any, value: Any, key: str = "spec") -> Any:
 def _table(kind: Any, value: Any, key: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]
-    if not isinstance(value, dict) or set(value) != set(names):
-        raise ValueError(f"{key} must have exactly the keys {', '.join(names)}")
-    found = {n: spec_from_json(hints[n], value[n], f"{key}.{n}") for n in names}
+    # What has been added since a file was written has a default.
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if not isinstance(value, dict) or not needed <= set(value) <= set(names):
+        raise ValueError(f"{key} must have the keys {', '.join(names)} and no others")
+    found = {n: spec_from_json(hints[n], value[n], f"{key}.{n}") for n in names if n in value}
     try:
         return kind(**found)
     except (ValueError, TypeError, OverflowError) as error:

@@ -32,7 +32,8 @@ class Function:
 
     ``f(x, slope)``; ``df(x, slope)``: its derivative; ``df_y(y, slope)``: the derivative from the
     output; ``slope``: the default of the parameter; ``low``, ``high``: range of f; ``linear``:
-    made of straight lines through zero, so done by arithmetic.
+    made of straight lines through zero, so done by arithmetic; ``jumps``: the derivative does, so
+    that chords cannot follow it.
     """
 
     f: Callable
@@ -42,13 +43,15 @@ class Function:
     low: float = -np.inf
     high: float = np.inf
     linear: bool = False
+    jumps: bool = False
 
 
 def _sigmoid(x, beta):
     return 0.5 + 0.5 * np.tanh(0.5 * beta * x)  # no overflow, and exactly 1/2 at 0
 
 
-#: Every activation there is. ``slope`` is alpha of leaky_relu, beta of sigmoid and tanh.
+#: Every activation there is. ``slope`` is alpha of leaky_relu, beta of sigmoid and tanh, the slope
+#: of hard_sigmoid and the ceiling of clipped_relu.
 FUNCTIONS = {
     "relu": Function(
         f=lambda x, _: np.maximum(x, 0.0),
@@ -78,6 +81,23 @@ FUNCTIONS = {
         low=-1.0,
         high=1.0,
     ),
+    "hard_sigmoid": Function(
+        f=lambda x, slope: np.clip(slope * x + 0.5, 0.0, 1.0),
+        df=lambda x, slope: np.where(np.abs(slope * x) < 0.5, slope, 0.0),
+        df_y=lambda y, slope: np.where((y > 0) & (y < 1), slope, 0.0),
+        slope=0.2,
+        low=0.0,
+        high=1.0,
+        jumps=True,
+    ),
+    "clipped_relu": Function(
+        f=lambda x, ceiling: np.clip(x, 0.0, ceiling),
+        df=lambda x, ceiling: np.where((x > 0) & (x < ceiling), 1.0, 0.0),
+        df_y=lambda y, ceiling: np.where((y > 0) & (y < ceiling), 1.0, 0.0),
+        slope=6.0,
+        low=0.0,
+        jumps=True,
+    ),
 }
 
 
@@ -88,12 +108,14 @@ class ActivationSpec:
     ``function``: a key of :data:`FUNCTIONS`; ``x``, ``out``: 2 to 16 bits (1 if unsigned), for a
     derivative ``x`` is the format of the stored output y; ``slope``: beta of sigmoid and tanh
     (1/256 to 256), alpha of leaky_relu (1/256 to below 1; kept to 8 significant bits, see
-    :attr:`alpha`), None for the function's default (1; 0.01); ``method``: one of :data:`METHODS`,
-    None to choose: arithmetic where the function is linear, else a table where at most 1,024 inputs
-    matter, else interpolation; ``segment_bits``: log2 of the parts of an interpolation, None for
-    the fewest with a maximum error of one unit in the last place (at most 10 bits).
+    :attr:`alpha`), slope of hard_sigmoid, ceiling of clipped_relu, None for the function's default
+    (1; 0.01; 0.2; 6); ``method``: one of :data:`METHODS`, None to choose: arithmetic where the
+    function is linear, else a table where at most 1,024 inputs matter, else interpolation;
+    ``segment_bits``: log2 of the parts of an interpolation, None for the fewest with a maximum
+    error of one unit in the last place (at most 10 bits).
 
-    Raises ``ValueError`` on an unknown name, a width, slope, method or segment count out of range.
+    Raises ``ValueError`` on an unknown name, a width, slope, method or segment count out of range,
+    and on chords for a derivative that jumps.
     """
 
     function: str
@@ -124,6 +146,11 @@ class ActivationSpec:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, not {self.method!r}")
         if (self.method == "arithmetic") != self.row.linear:
             raise ValueError(f"{self.function} is not done by {self.method}")
+        if self.method == "interpolate" and self.derivative and self.row.jumps:
+            raise ValueError(
+                f"the derivative of {self.function} jumps, and its input of {self.x.width} bits is "
+                f"too wide for a table; {MAX_TABLE_BITS} bits fit"
+            )
         if self.method != "interpolate":
             if self.segment_bits is not None:
                 raise ValueError("only an interpolation has segment_bits")

@@ -1,4 +1,4 @@
-"""Add (a residual connection): two tensors brought to a common fraction, added, requantised."""
+"""Add (a residual connection): two tensors brought to a common scale, added, requantised."""
 
 from dataclasses import dataclass
 
@@ -13,27 +13,35 @@ from gategrad.golden.requantise import RequantiseSpec
 class AddSpec:
     """``size`` elements of formats ``a`` and ``b`` in, ``requantise.out`` out.
 
-    The sum is exact: ``requantise.acc`` has the finer of the two fractions. A ReLU behind it is an
-    unsigned output.
+    The sum ``a * factors[0] + b * factors[1]`` is exact. By default the factors bring both to the
+    finer of the two fractions, which ``requantise.acc`` has. A ReLU behind it is an unsigned
+    output.
 
-    Raises ``ValueError`` for an accumulator that is not :func:`acc_format` and for multipliers.
+    Raises ``ValueError`` for an accumulator that is not :func:`acc_format`, factors outside 1 to
+    2**24, multipliers and offsets of channels.
     """
 
     size: int
     a: Format
     b: Format
     requantise: RequantiseSpec
+    factors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        factors = tuple(int(f) for f in self.factors) or aligned(self.a, self.b)
+        object.__setattr__(self, "factors", factors)
+        if len(factors) != 2 or not 0 < min(factors) <= max(factors) <= 1 << 24:
+            raise ValueError(f"factors must be two of 1 to 2**24, not {factors}")
         if self.size < 1:
             raise ValueError(f"an addition of {self.size} elements")
-        if self.requantise.acc != acc_format(self.a, self.b):
+        need = acc_format(self.a, self.b, factors)
+        if self.requantise.acc != need:
             raise ValueError(
-                f"accumulator {self.requantise.acc} is not {acc_format(self.a, self.b)}, "
-                f"which holds sums of {self.a} and {self.b}"
+                f"accumulator {self.requantise.acc} is not {need}, which holds sums of {self.a} "
+                f"and {self.b}"
             )
-        if self.requantise.multipliers:
-            raise ValueError("an addition has no multipliers")
+        if self.requantise.multipliers or len(self.requantise.offsets) > 1:
+            raise ValueError("an addition has no multipliers, and one offset")
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -46,18 +54,19 @@ class AddSpec:
         return self.requantise.out
 
 
-def acc_format(a: Format, b: Format) -> Format:
-    """The format of exact sums; signed."""
+def aligned(a: Format, b: Format) -> tuple[int, int]:
+    """The factors that bring both to the finer fraction."""
     frac = max(a.frac, b.frac)
-    up = [frac - fmt.frac for fmt in (a, b)]
-    return Format.for_range(
-        (a.min << up[0]) + (b.min << up[1]), (a.max << up[0]) + (b.max << up[1]), frac
-    )
+    return 1 << frac - a.frac, 1 << frac - b.frac
+
+
+def acc_format(a: Format, b: Format, factors: tuple[int, ...] = ()) -> Format:
+    """The format of exact sums; signed."""
+    fa, fb = factors or aligned(a, b)
+    return Format.for_range(a.min * fa + b.min * fb, a.max * fa + b.max * fb, max(a.frac, b.frac))
 
 
 def forward(spec: AddSpec, a, b) -> np.ndarray:
     """Samples x size, twice -> samples x size, int64."""
-    frac = spec.requantise.acc.frac
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
-    total = (a << (frac - spec.a.frac)) + (b << (frac - spec.b.frac))
-    return requantise.forward(spec.requantise, total)
+    return requantise.forward(spec.requantise, a * spec.factors[0] + b * spec.factors[1])

@@ -14,8 +14,8 @@ class ConcatenateSpec:
     """``pixels`` pixels of ``channels[k]`` channels come from input ``k``.
 
     ``requantise[k]`` brings input ``k``, of format ``requantise[k].acc``, to the common output
-    format. Raises ``ValueError`` for fewer than two inputs, outputs of unequal formats and
-    multipliers.
+    format, all its channels alike. Raises ``ValueError`` for fewer than two inputs, outputs of
+    unequal formats, and multipliers and offsets of channels.
     """
 
     pixels: int
@@ -30,8 +30,10 @@ class ConcatenateSpec:
                 f"{len(self.channels)} inputs and {len(self.requantise)} requantisations; "
                 "both must be two or more"
             )
-        if len({r.out for r in self.requantise}) > 1 or any(r.multipliers for r in self.requantise):
-            raise ValueError("all inputs must be brought to one format, by shifts")
+        if len({r.out for r in self.requantise}) > 1:
+            raise ValueError("all inputs must be brought to one format")
+        if any(len(r.multipliers) > 1 or len(r.offsets) > 1 for r in self.requantise):
+            raise ValueError("all channels of an input are brought to the output's format alike")
 
     @property
     def formats(self) -> tuple[Format, ...]:

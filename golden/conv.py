@@ -19,7 +19,8 @@ class ConvSpec:
     ``window``: image and kernel; ``filters``: channels out; ``groups``: each group of
     ``filters / groups`` filters sees its own ``channels / groups`` channels (as many groups as
     channels: depthwise); ``x``, ``weight``: formats. Weights are filters x kernel height x kernel
-    width x channels a group; the bias (filters) has the accumulator's format.
+    width x channels a group; the bias (filters) has the accumulator's format. ``fill``: what
+    padding reads as, the zero point of ``x``.
 
     Raises ``ValueError`` for filters or channels that ``groups`` does not divide, an accumulator
     whose fraction is not that of the products, and multipliers that are neither one nor one a
@@ -32,9 +33,12 @@ class ConvSpec:
     x: Format
     weight: Format
     requantise: RequantiseSpec
+    fill: int = 0
 
     def __post_init__(self) -> None:
         channels = self.window.channels
+        if not self.x.holds(self.fill):
+            raise ValueError(f"padding of {self.fill} is outside the input's format {self.x}")
         if self.filters < 1 or self.groups < 1:
             raise ValueError(f"a convolution of {self.filters} filters in {self.groups} groups")
         if channels % self.groups or self.filters % self.groups:
@@ -84,7 +88,7 @@ class ConvSpec:
 
 def accumulate(spec: ConvSpec, params: Mapping[str, np.ndarray], x) -> np.ndarray:
     """Exact sums: samples x pixels x filters, in the accumulator's format."""
-    seen = windows(spec.window, x)
+    seen = windows(spec.window, x, spec.fill)
     count, groups = len(seen), spec.groups
     weight = params["weight"].reshape(groups, spec.filters // groups, spec.inputs)
     channels = spec.window.channels // groups

@@ -12,8 +12,9 @@ from gategrad.golden.window import WindowSpec, windows
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """``kind``: ``"max"``, where padding never wins, or ``"sum"``, where padding is zero and
-    ``requantise`` brings the sum (an average: times 1 / taps) to the output's format.
+    """``kind``: ``"max"``, where padding never wins, or ``"sum"``, where padding is ``fill`` (the
+    zero point of ``x``) and ``requantise`` brings the sum (an average: times 1 / taps) to the
+    output's format.
 
     Raises ``ValueError`` for another kind, a requantisation that is missing or has no use, and an
     accumulator that a sum could exceed.
@@ -23,23 +24,31 @@ class PoolSpec:
     window: WindowSpec
     x: Format
     requantise: RequantiseSpec | None = None
+    fill: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "sum"):
             raise ValueError(f"kind must be 'max' or 'sum', not {self.kind!r}")
         if (self.requantise is not None) != (self.kind == "sum"):
             raise ValueError("a sum needs a requantisation, a maximum has none")
+        if not self.x.holds(self.fill):
+            raise ValueError(f"padding of {self.fill} is outside the input's format {self.x}")
         if self.requantise is not None:
             acc, need = self.requantise.acc, sum_format(self.x, self.window.taps)
             if acc.frac != need.frac or acc.min > need.min or acc.max < need.max:
                 raise ValueError(f"accumulator {acc} cannot hold sums of format {need}")
-            if len(self.requantise.multipliers) > 1:
+            if len(self.requantise.multipliers) > 1 or len(self.requantise.offsets) > 1:
                 raise ValueError("all channels of a pooling have the same scale")
 
     @property
     def out(self) -> Format:
         """Format of the outputs."""
         return self.x if self.requantise is None else self.requantise.out
+
+    @property
+    def padding(self) -> int:
+        """What padding reads as."""
+        return self.x.min if self.kind == "max" else self.fill
 
     @property
     def size(self) -> int:
@@ -54,8 +63,7 @@ def sum_format(x: Format, terms: int) -> Format:
 
 def forward(spec: PoolSpec, x) -> np.ndarray:
     """Samples x (height * width * channels) -> samples x (pixels * channels), int64."""
-    fill = spec.x.min if spec.kind == "max" else 0
-    seen = windows(spec.window, np.asarray(x, np.int64), fill)
+    seen = windows(spec.window, np.asarray(x, np.int64), spec.padding)
     out = seen.max(axis=(3, 4)) if spec.kind == "max" else seen.sum(axis=(3, 4))
     if spec.requantise is not None:
         out = requantise.forward(spec.requantise, out)

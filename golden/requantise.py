@@ -3,14 +3,14 @@
 By shift where scales are powers of two, by an integer multiplier (one, or one a channel) and a
 shift where they are not::
 
-    out = saturate(round(acc * multiplier[channel] / 2**shift) + zero_point)
+    out = clip(round((acc * multiplier[channel] + offset[channel]) / 2**shift) + zero_point)
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from gategrad.golden.format import Format, Rounding, round_shift, saturate
+from gategrad.golden.format import Format, Rounding, round_shift
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,12 @@ class RequantiseSpec:
 
     ``acc``: format of the accumulator; ``out``: format of the result; ``shift``: bits to drop
     (negative: to append, exactly); ``multipliers``: empty for none, one for all channels, or one a
-    channel, each 1 to 2**31 - 1; ``zero_point``: added after rounding.
+    channel, each 1 to 2**31 - 1; ``zero_point``: added after rounding; ``offsets``: as many as
+    multipliers may be, added before rounding (a bias finer than the accumulator, the zero points of
+    what goes in); ``low``, ``high``: ends of the result where they are not those of ``out``.
 
-    Raises ``ValueError`` on a multiplier or shift out of range and on stochastic rounding, which
-    belongs to weight updates.
+    Raises ``ValueError`` on a multiplier, offset, shift or end out of range and on stochastic
+    rounding, which belongs to weight updates.
     """
 
     acc: Format
@@ -31,9 +33,19 @@ class RequantiseSpec:
     rounding: Rounding
     multipliers: tuple[int, ...] = ()
     zero_point: int = 0
+    offsets: tuple[int, ...] = ()
+    low: int | None = None
+    high: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "multipliers", tuple(int(m) for m in self.multipliers))
+        for name in ("multipliers", "offsets"):
+            object.__setattr__(self, name, tuple(int(m) for m in getattr(self, name)))
+        if any(abs(offset) >= 1 << 61 for offset in self.offsets):
+            raise ValueError("every offset must be below 2**61")
+        if not self.out.min <= self.ends[0] <= self.ends[1] <= self.out.max:
+            raise ValueError(
+                f"ends {self.low} to {self.high} are not those of a range in {self.out}"
+            )
         if any(not 0 < m < 1 << 31 for m in self.multipliers):
             raise ValueError("every multiplier must be 1 to 2**31 - 1")
         if not -self.out.width <= self.shift <= 61:
@@ -45,7 +57,7 @@ class RequantiseSpec:
         if self.product_width > 62:
             raise ValueError(
                 f"accumulator of {self.acc.width} bits times a multiplier of "
-                f"{max(self.multipliers).bit_length()} bits exceeds 62 bits"
+                f"{max(self.multipliers, default=1).bit_length()} bits exceeds 62 bits"
             )
 
     @classmethod
@@ -54,9 +66,19 @@ class RequantiseSpec:
         return cls(acc, out, acc.frac - out.frac, rounding)
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the greatest result."""
+        return (
+            self.out.min if self.low is None else self.low,
+            self.out.max if self.high is None else self.high,
+        )
+
+    @property
     def product_width(self) -> int:
-        """Bits of accumulator times multiplier, signed."""
-        return self.acc.width + max((m.bit_length() for m in self.multipliers), default=0)
+        """Bits of accumulator times multiplier, with its offset, signed."""
+        width = self.acc.width + max((m.bit_length() for m in self.multipliers), default=0)
+        widest = max((abs(offset).bit_length() + 1 for offset in self.offsets), default=0)
+        return max(width, widest) + bool(self.offsets)
 
 
 def forward(spec: RequantiseSpec, acc) -> np.ndarray:
@@ -64,4 +86,8 @@ def forward(spec: RequantiseSpec, acc) -> np.ndarray:
     acc = np.asarray(acc, dtype=np.int64)
     if spec.multipliers:
         acc = acc * np.asarray(spec.multipliers, dtype=np.int64)
-    return saturate(round_shift(acc, spec.shift, spec.rounding) + spec.zero_point, spec.out)
+    shift = spec.shift
+    if spec.offsets:
+        acc, shift = round_shift(acc, min(0, shift), spec.rounding), max(0, shift)
+        acc = acc + np.asarray(spec.offsets, dtype=np.int64)
+    return np.clip(round_shift(acc, shift, spec.rounding) + spec.zero_point, *spec.ends)

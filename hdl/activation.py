@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.activation import GUARD, ActivationSpec
 from gategrad.golden.format import Format
+from gategrad.golden.lookup import LookupSpec
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, block_ram, product, saturation
@@ -32,6 +33,8 @@ class Activation(Component):
     ``clamp [reg]`` is there only where the input is wider than the specification's window, and a
     block RAM that feeds a multiplier has one more register.
 
+    A :class:`~gategrad.golden.lookup.LookupSpec` is a table as well.
+
     ``spec``: function, formats and method; ``lanes``: elements a beat, each with a unit of its own;
     ``storage``: "logic" or "block" for the table, None: block RAM above 4,096 bits. ``latency``: 1
     to 5 cycles; throughput: a beat a cycle; all registers stall together. Resources: see
@@ -42,7 +45,7 @@ class Activation(Component):
 
     def __init__(
         self,
-        spec: ActivationSpec,
+        spec: ActivationSpec | LookupSpec,
         lanes: int = 1,
         technology: Technology = PORTABLE,
         storage: str | None = None,
@@ -236,7 +239,7 @@ def _bits(value: int) -> str:
     return f"{value & 0xFFFF:016b}"
 
 
-def _rows(spec: ActivationSpec) -> tuple[data.Layout, list[dict]]:
+def _rows(spec: ActivationSpec | LookupSpec) -> tuple[data.Layout, list[dict]]:
     """Layout and content of the table: nothing for arithmetic."""
     if spec.method == "arithmetic":
         return data.StructLayout({}), []

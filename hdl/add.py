@@ -6,6 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.add import AddSpec
+from gategrad.hdl.adder_tree import add_up, additions, digits, stages
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder
 from gategrad.hdl.pipe import Pipe
@@ -15,9 +16,11 @@ from gategrad.hdl.technology import Resources, Technology
 
 
 class Add(Component):
-    """``o = requantise(i_0 + i_1)``, points aligned: the gateware of :mod:`gategrad.golden.add`.
+    """``o = requantise(i_0 * factor_0 + i_1 * factor_1)``: the gateware of
+    :mod:`gategrad.golden.add`.
 
-    ``lanes`` elements a beat; both inputs are taken in the same cycle. A register for the sum, then
+    ``lanes`` elements a beat; both inputs are taken in the same cycle. Factors that align points
+    are wires, others a tree of adders with a register behind each; then
     :class:`~gategrad.hdl.requantise.Requantise`; one beat a cycle.
     """
 
@@ -36,11 +39,14 @@ class Add(Component):
     @property
     def latency(self) -> int:
         """Cycles from a transfer in to the first chance out."""
-        return 1 + self.requantise.latency
+        return stages(additions(self.spec.factors)) + self.requantise.latency
 
     def cost(self) -> Resources:
-        """An adder and a register a lane, and the requantisation."""
-        width = self.spec.requantise.acc.width
+        """Adders with a register a lane, and the requantisation."""
+        spec, parts = self.spec, additions(self.spec.factors)
+        # Those behind the first are as wide as a sum of about half of the digits.
+        mean = (spec.requantise.acc.width + max(spec.a.width, spec.b.width) + 2) // 2
+        width = spec.requantise.acc.width + (parts - 2) * mean
         lane = Resources(luts=adder(width, self.technology), ffs=width)
         return lane * self.lanes + Resources(luts=4, ffs=1) + self.requantise.cost()
 
@@ -48,12 +54,9 @@ class Add(Component):
         m = Module()
         m.submodules.requantise = requantise = self.requantise
         pipe = Pipe(m, self.i_0.valid & self.i_1.valid, requantise.i)
-        frac = self.spec.requantise.acc.frac
-        up = [frac - fmt.frac for fmt in self.spec.formats]
-        sums = pipe.register(
-            [(self.i_0.payload[k] << up[0]) + (self.i_1.payload[k] << up[1])
-             for k in range(self.lanes)]
-        )  # fmt: skip
+        inputs = zip((self.i_0, self.i_1), self.spec.factors, strict=True)
+        parts = [[digits(i.payload[k], f) for k in range(self.lanes)] for i, f in inputs]
+        sums = add_up(pipe, [a + b for a, b in zip(*parts, strict=True)])
         m.d.comb += [
             self.i_0.ready.eq(self.i_1.valid & pipe.advance),
             self.i_1.ready.eq(self.i_0.valid & pipe.advance),

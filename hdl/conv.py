@@ -87,6 +87,7 @@ class Conv(Linear):
             groups=spec.filters // folding.pe if self.depthwise else spec.groups,
             repeats=1 if self.depthwise else spec.filters // spec.groups // folding.pe,
             capacity=capacity,
+            fill=spec.fill,
             technology=technology,
             storage=folding.buffer,
         )

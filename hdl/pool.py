@@ -30,7 +30,7 @@ class Pool(Component):
             spec.x,
             lanes=lanes,
             groups=spec.window.channels // lanes,
-            fill=spec.x.min if spec.kind == "max" else 0,
+            fill=spec.padding,
             technology=technology,
             storage="logic" if bits <= SMALL and technology.family != "ice40" else "block",
         )

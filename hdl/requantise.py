@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Requantisation in hardware: bias, multiplier, rounding, shift, zero point and saturation."""
+"""Requantisation in hardware: bias, multiplier, offset, rounding, shift, zero point, saturation."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -68,6 +68,8 @@ class Requantise(Component):
             raise ValueError(f"{len(bias)} biases for {channels} channels")
         if len(spec.multipliers) not in (0, 1, channels):
             raise ValueError(f"{len(spec.multipliers)} multipliers for {channels} channels")
+        if len(spec.offsets) not in (0, 1, channels):
+            raise ValueError(f"{len(spec.offsets)} offsets for {channels} channels")
         bias = [0] * channels if bias is None else [int(b) for b in bias]
         if not spec.acc.holds(bias):
             raise ValueError(f"a bias is outside the accumulator's format {spec.acc}")
@@ -88,6 +90,9 @@ class Requantise(Component):
         self._late = spec.zero_point & 1 if self._half_even else 0
         zero = (spec.zero_point - self._late) << drop
         low, high = spec.acc.min, spec.acc.max
+        offsets = (
+            spec.offsets * (channels // len(spec.offsets)) if spec.offsets else (0,) * channels
+        )
         self._bias = self._factor = None
         self.sequential = False
         if spec.multipliers:
@@ -101,20 +106,28 @@ class Requantise(Component):
             self.sequential = cycles_per_beat > self._factor_bits
             self._sums = sum_stages(self._sum, self._factor_bits + 1, self.technology)
             low, high = low * max(factors), high * max(factors)
-            constants = Constants([half + zero] * lanes, lanes)
+            if any(offsets):
+                constants = Constants([o + half + zero for o in offsets], lanes, pad=half)
+            else:
+                constants = Constants([half + zero] * lanes, lanes)
         else:
             low, high = low << max(0, -spec.shift), high << max(0, -spec.shift)
+            up = max(0, -spec.shift)
             constants = Constants(
-                [(b << max(0, -spec.shift)) + half + zero for b in bias], lanes, pad=half
+                [(b << up) + o + half + zero for b, o in zip(bias, offsets, strict=True)],
+                lanes,
+                pad=half,
             )
-        lifted = spec.zero_point if spec.multipliers else self._late
+        # Pad lanes are zero in; whether they leave as anything else.
+        lifted = self._late or not spec.ends[0] <= 0 <= spec.ends[1]
+        lifted = lifted or (spec.zero_point and spec.multipliers and not any(offsets))
         self._real = Constants([1] * channels, lanes) if channels % lanes and lifted else None
         low, high = low + min(constants.values), high + max(constants.values)
         self._total = _width(low, high)
         self._constants = constants if any(constants.values) else None
         self._low = (low >> drop) - self._half_even + self._late
         self._high = (high >> drop) + self._late
-        exceeds = self._low < spec.out.min or self._high > spec.out.max
+        exceeds = self._low < spec.ends[0] or self._high > spec.ends[1]
         self._finishes = exceeds or self._half_even or self._real is not None
 
     def schedule(self, times: list[int]) -> list[int]:
@@ -159,6 +172,9 @@ class Requantise(Component):
         if self._finishes:
             beyond = self._total - drop - width
             lane += Resources(luts=saturation(width, beyond, technology), ffs=width)
+            out = self.spec.out
+            own = sum(e != f for e, f in zip(self.spec.ends, (out.min, out.max), strict=True))
+            lane += Resources(luts=own * (width + width // 2))
             lane += Resources(luts=ceil(drop / 3) * self._half_even)
         stages = self.latency if not self.sequential else 2
         return total + lane * lanes + Resources(luts=3 if stages else 0, ffs=stages)
@@ -274,11 +290,21 @@ class Requantise(Component):
             if self._late:
                 rounded = rounded + 1
             result = saturate(rounded, self.spec.out, self._low, self._high)
+            result = self._clipped(result)
             if self._real is not None:
                 result = Mux(self._tables["real"].data[k], result, 0)
                 result = result.as_signed() if self.spec.out.signed else result.as_unsigned()
             finished.append(result)
         return finished
+
+    def _clipped(self, value: Value) -> Value:
+        """Ends that are not those of the format."""
+        (low, high), out = self.spec.ends, self.spec.out
+        if low > out.min:
+            value = Mux(value < low, low, value)
+        if high < out.max:
+            value = Mux(value > high, high, value)
+        return value[: out.width].as_signed() if out.signed else value[: out.width]
 
 
 def _width(low: int, high: int) -> int:

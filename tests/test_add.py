@@ -8,7 +8,7 @@ from support import run_streams
 
 from gategrad.golden import add
 from gategrad.golden.add import AddSpec, acc_format
-from gategrad.golden.format import Format
+from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.add import Add
 from gategrad.hdl.technology import ECP5, PORTABLE
@@ -46,6 +46,26 @@ def test_lanes_and_rate(lanes, technology):
     check(spec, x, y, lanes, technology=technology)
     dut = check(spec, x, y, lanes, technology=technology, stall_i=0, stall_o=0, record=record)
     assert np.diff(record["o"]).tolist() == [1] * (48 // lanes - 1)
+    assert record["o"][0] - record["i_0"][0] == dut.latency
+
+
+@pytest.mark.parametrize("factors", [(3, 5), (1, 7), (8, 12), (22571, 40961)])
+@pytest.mark.parametrize("rounding", [Rounding.NEAREST, Rounding.HALF_EVEN])
+def test_factors_and_zero_points(factors, rounding):
+    """Scales that are no powers of two, numbers that count from elsewhere than zero."""
+    a, b, out = Format(5, 0), Format(4, 0, signed=False), Format(6, 0, signed=False)
+    acc, zero = acc_format(a, b, factors), (-3, 5)
+    offset = -sum(z * f for z, f in zip(zero, factors, strict=True))
+    shift = max(factors).bit_length() - 1
+    spec = AddSpec(512, a, b, RequantiseSpec(acc, out, shift, rounding, (), 20, (offset,)), factors)
+    pairs = np.array([*itertools.product(range(a.min, a.max + 1), range(b.min, b.max + 1))])
+    dut = check(spec, pairs[:, 0], pairs[:, 1], 2)
+    exact = ((pairs - zero) * factors).sum(axis=1) / 2**shift
+    rounded = np.rint(exact) if rounding is Rounding.HALF_EVEN else np.floor(exact + 0.5)
+    expected = np.clip(rounded + 20, 0, 63)
+    assert (add.forward(spec, pairs[:, 0], pairs[:, 1]) == expected).all()
+    record = {}
+    check(spec, pairs[:, 0], pairs[:, 1], 1, stall_i=0, stall_o=0, record=record)
     assert record["o"][0] - record["i_0"][0] == dut.latency
 
 

@@ -6,7 +6,7 @@ from support import run_streams
 
 from gategrad.golden import concatenate
 from gategrad.golden.concatenate import ConcatenateSpec
-from gategrad.golden.format import Format
+from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.concatenate import Concatenate
 from gategrad.hdl.technology import PORTABLE
@@ -39,6 +39,25 @@ def test_bits(pixels, channels, lanes, same):
         dut = Concatenate(spec, lanes, PORTABLE)
         got = run_streams(dut, inputs, {"o": len(expected)}, stall_i=stall_i, stall_o=stall_o)
         assert got["o"] == expected
+
+
+def test_scales_and_zero_points():
+    """Inputs that count in other steps, and from elsewhere than zero."""
+    x, out = Format(5, 0, signed=False), Format(6, 0)
+    scales = (
+        RequantiseSpec(x, out, 8, Rounding.HALF_EVEN, (300,), -4, (-7 * 300,)),
+        RequantiseSpec(x, out, 8, Rounding.HALF_EVEN, (111,), -4, (-3 * 111,)),
+    )
+    spec = ConcatenateSpec(4, (2, 4), scales)
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(0, 32, (3, 8)), rng.integers(0, 32, (3, 16))
+    exact = [np.rint((v - z) * m / 256) - 4 for v, z, m in ((a, 7, 300), (b, 3, 111))]
+    expected = np.concatenate([exact[0].reshape(3, 4, 2), exact[1].reshape(3, 4, 4)], axis=-1)
+    assert (concatenate.forward(spec, a, b) == expected.reshape(3, -1)).all()
+    inputs = {"i_0": a.reshape(-1, 2).tolist(), "i_1": b.reshape(-1, 2).tolist()}
+    beats = expected.reshape(-1, 2).astype(int).tolist()
+    dut = Concatenate(spec, 2, PORTABLE)
+    assert run_streams(dut, inputs, {"o": len(beats)})["o"] == beats
 
 
 def test_a_beat_a_cycle():

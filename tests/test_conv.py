@@ -1,5 +1,6 @@
 """Convolutions: golden's bits and the planned rate, however folded and whatever stalls."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,20 @@ def check(spec, params, folding, technology=PORTABLE, samples=3, **options):
 
 SAME = WindowSpec(6, 6, 2, (3, 3), (1, 1), (1, 1, 1, 1))
 SMALL = WindowSpec(4, 5, 2, (3, 2), (1, 1), (1, 0, 1, 1))
+
+
+@pytest.mark.parametrize("fill", [0, 5, 63])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_padding_reads_as_the_zero_point(fill, groups):
+    spec, params = layer(SAME, 4, groups)
+    spec = replace(spec, fill=fill)
+    check(spec, params, ConvFolding(pe=2, simd=2 // groups, channels=2 // groups))
+    # What a user would write with an image that is padded already.
+    around = replace(SAME, height=8, width=8, padding=(0, 0, 0, 0))
+    x = np.random.default_rng(1).integers(0, 64, (2, 6, 6, 2))
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
+    bare = conv.forward(replace(spec, window=around, fill=0), params, padded.reshape(2, -1))
+    assert (conv.forward(spec, params, x.reshape(2, -1)) == bare).all()
 
 
 @pytest.mark.parametrize("pe", [1, 2, 4])

@@ -45,6 +45,20 @@ def samples(spec, count=4):
     return x
 
 
+@pytest.mark.parametrize("fill", [0, 3, 31])
+def test_padding_of_a_sum_reads_as_the_zero_point(fill):
+    """An average of numbers that count from elsewhere than zero."""
+    window, x = WINDOWS[1], Format(5, 0, signed=False)
+    acc, factor = sum_format(x, window.taps), round(4096 / window.taps)
+    divided = RequantiseSpec(
+        acc, x, 12, Rounding.HALF_EVEN, (factor,), 4, (-fill * window.taps * factor,)
+    )
+    spec = PoolSpec("sum", window, x, divided, fill)
+    check(Pool(spec, 2, PORTABLE), spec, 2)
+    constant = np.full((1, window.size), fill)
+    assert (pool.forward(spec, constant) == 4).all()  # real zero, whatever is padding
+
+
 def check(dut, spec, lanes, **options):
     x = samples(spec)
     expected = pool.forward(spec, x).reshape(-1, lanes).tolist()

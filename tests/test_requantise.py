@@ -114,6 +114,29 @@ def test_block_ram_table():
     check(spec, bias, 100, 1, samples(spec, bias, 100, 6))
 
 
+@pytest.mark.parametrize("multipliers", [(), (5,), (9, 4, 7)])
+@pytest.mark.parametrize("shift", [-1, 0, 3])
+@pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN, FLOOR])
+def test_offsets_and_ends(rounding, shift, multipliers):
+    """Offsets a channel, ends inside the format, zero points that no value may fall below."""
+    acc, rng = Format(6, 0), np.random.default_rng(shift + 1)
+    for out in (Format(6, 0), Format(6, 0, False)):
+        for low, high in ((None, None), (3, None), (None, 9), (-4 if out.signed else 1, 20)):
+            shift = max(0, shift) if multipliers else shift
+            offsets = tuple(rng.integers(-40, 40, 3).tolist())
+            spec = RequantiseSpec(acc, out, shift, rounding, multipliers, 5, offsets, low, high)
+            frames = rng.integers(acc.min, acc.max + 1, (40, 3))
+            for lanes, cycles in ((2, 1), (3, 9)):
+                check(spec, None, 3, lanes, frames, cycles_per_beat=cycles)
+            got = requantise.forward(spec, frames)
+            exact = (frames * (multipliers or 1)) * 2.0**-shift + np.array(offsets) * 2.0 ** -max(
+                0, shift
+            )
+            rounded = {NEAREST: np.floor(exact + 0.5), HALF_EVEN: np.rint(exact)}
+            expected = rounded.get(rounding, np.floor(exact)) + 5
+            assert (got == np.clip(expected, *spec.ends)).all()
+
+
 def test_random_specifications():
     rng = np.random.default_rng(7)
     for seed in range(30):
@@ -125,7 +148,10 @@ def test_random_specifications():
             multipliers = tuple(rng.integers(1, 1 << 12, rng.choice([1, channels])).tolist())
         shift = int(rng.integers(0 if multipliers else -out.width, 24))
         rounding = [NEAREST, HALF_EVEN, FLOOR][rng.integers(3)]
-        spec = RequantiseSpec(acc, out, shift, rounding, multipliers, int(rng.integers(-9, 9)))
+        offsets = tuple(rng.integers(-999, 999, rng.choice([0, 1, channels])).tolist())
+        spec = RequantiseSpec(
+            acc, out, shift, rounding, multipliers, int(rng.integers(-9, 9)), offsets
+        )
         bias = rng.integers(acc.min, acc.max, channels, endpoint=True).tolist()
         bias = bias if rng.integers(3) else None
         frames = samples(spec, bias, channels, 12, seed)
@@ -162,6 +188,11 @@ def test_refusals():
     spec = RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, (1, 2))
     with pytest.raises(ValueError, match="2 multipliers for 3 channels"):
         Requantise(spec, None, 3)
+    spec = RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, offsets=(1, 2))
+    with pytest.raises(ValueError, match="2 offsets for 3 channels"):
+        Requantise(spec, None, 3)
+    with pytest.raises(ValueError, match="ends 3 to -3"):
+        RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, low=3, high=-3)
 
 
 @pytest.mark.parametrize("out", ["Q3.7", "Q2.7", "UQ2.7"])
