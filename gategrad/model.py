@@ -18,6 +18,7 @@ from gategrad.golden.format import Format
 from gategrad.graph import INPUT, Input, Network
 from gategrad.losses import classify, threshold
 from gategrad.operations import OPERATIONS
+from gategrad.quantisers import Grid
 from gategrad.reference import Params
 from gategrad.report import Report
 from gategrad.spec_json import spec_to_json
@@ -60,7 +61,9 @@ class Model:
     int64 arrays by node and name; ``input``: shape and format of a sample.
 
     ``network``, ``float_params``: the float network it was made from; ``classes``: names of the
-    classes; ``info``: anything worth keeping (accuracy, data, report), plain JSON.
+    classes; ``info``: anything worth keeping (accuracy, data, report), plain JSON; ``grids``: what
+    the integers of a node (or of ``"input"``) stand for where that is not what their format says,
+    as in models that were quantised elsewhere.
 
     Raises :class:`GategradError` naming the node where nodes, formats and parameters do not fit.
     """
@@ -73,6 +76,7 @@ class Model:
     float_params: Params = field(repr=False)
     classes: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict, repr=False)
+    grids: Mapping[str, Grid] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         formats = {INPUT: self.input.format}
@@ -146,7 +150,23 @@ class Model:
 
     def raw_inputs(self, x) -> np.ndarray:
         """Samples (integers as they are, real numbers quantised) as samples x input size, int64."""
+        x, grid = np.asarray(x), self.grids.get(INPUT)
+        if grid is not None and x.dtype.kind == "f":
+            if np.isnan(x).any():
+                raise GategradError("the samples hold NaN, which no format has")
+            x = grid.quantise(x)
         return raw_inputs(x, self.input.shape, self.input.format).reshape(len(x), -1)
+
+    def grid(self, name: str) -> Grid:
+        """What the integers of the node called ``name``, or of ``"input"``, stand for."""
+        found = self.grids.get(name)
+        if found is None:
+            found = Grid.of(self.input.format if name == INPUT else self.node(name).out)
+        return found
+
+    def predict(self, x) -> np.ndarray:
+        """Real outputs (float64): samples x :attr:`outputs`."""
+        return self.grid(self.output.name).real(self.forward(x))
 
     def forward(self, x) -> np.ndarray:
         """Raw outputs, int64: samples x :attr:`outputs`, in format :attr:`out`."""
@@ -177,7 +197,8 @@ class Model:
     @property
     def threshold(self) -> int:
         """With a single output: the raw output above which the class is 1."""
-        return math.floor(math.ldexp(threshold(self.network.training.loss), self.out.frac))
+        grid = self.grid(self.output.name)
+        return math.floor(threshold(self.network.training.loss) / grid.scale) + grid.zero
 
     def classify_outputs(self, outputs) -> np.ndarray:
         """Classes from raw outputs: samples, int64."""
@@ -218,6 +239,7 @@ class Model:
 
     def header(self) -> dict[str, Any]:
         """What the integer function is, without its arrays, as plain JSON."""
+        grids = {name: [grid.scale, grid.zero] for name, grid in self.grids.items()}
         return {
             "name": self.name,
             "input": {"shape": list(self.input.shape), "format": str(self.input.format)},
@@ -225,7 +247,7 @@ class Model:
                 {"name": n.name, "op": n.op, "inputs": list(n.inputs), "spec": spec_to_json(n.spec)}
                 for n in self.nodes
             ],
-        }
+        } | ({"grids": grids} if grids else {})
 
     @cached_property
     def hash(self) -> str:

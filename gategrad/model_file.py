@@ -1,11 +1,12 @@
 """MODEL files: .npz archives without pickle.
 
 ``header``: JSON as bytes: ``gategrad_model`` (version), ``model`` (name, input, nodes with their
-specifications), ``network`` (the float description), ``classes``, ``info``, ``hash``.
+specifications, ``grids``), ``network`` (the float description), ``classes``, ``info``, ``hash``.
 ``<node>.<parameter>``: integers; ``float.<node>.<parameter>``: the float network's.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 
 from gategrad.errors import GategradError
 from gategrad.files import read_npz, write_npz
-from gategrad.graph import Input, Network
+from gategrad.graph import INPUT, Input, Network
 from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
+from gategrad.quantisers import Grid
 from gategrad.reference import check_parameters
 from gategrad.settings import suggest
 from gategrad.spec_json import spec_from_json
@@ -75,6 +77,7 @@ def load(path: str | Path) -> Model:
             tuple(str(c) for c in _get(header, "classes", list)),
             _get(header, "info", dict),
         )
+        model = model.replace(grids=_grids(model, table.get("grids", {})))
     except (GategradError, RecursionError) as error:
         raise GategradError(f"{path}: {error}") from None
     try:
@@ -84,6 +87,23 @@ def load(path: str | Path) -> Model:
     if model.hash != header["hash"]:
         raise GategradError(f"{path}: key 'hash': the content is not what was saved; save it again")
     return model
+
+
+def _grids(model: Model, table: Any) -> dict[str, Grid]:
+    """What the integers of nodes stand for, where that is not what their formats say."""
+    if not isinstance(table, dict):
+        raise GategradError("key 'grids' must be a table")
+    formats = {INPUT: model.input.format} | {n.name: n.out for n in model.nodes}
+    found = {}
+    for name, value in table.items():
+        if name not in formats:
+            raise GategradError(f"key 'grids': there is no node {name!r:.40}")
+        scale, zero = value if isinstance(value, list) and len(value) == 2 else (0.0, 0)
+        good = isinstance(scale, float) and type(zero) is int and abs(zero) < 1 << 62
+        if not (good and 0 < scale < math.inf):
+            raise GategradError(f"key 'grids': node {name!r}: no scale above 0 and a zero point")
+        found[name] = Grid(formats[name], scale, zero)
+    return found
 
 
 def _header(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -83,7 +83,11 @@ class Requantise(Component):
     def _plan(self, bias: list[int], cycles_per_beat: int) -> None:
         """Constants, intervals and widths."""
         spec, lanes, channels = self.spec, self.lanes, self.channels
-        drop = max(0, spec.shift)
+        drop, multipliers = max(0, spec.shift), spec.multipliers
+        self._up = max(0, -spec.shift)
+        if len(set(multipliers)) == 1 and multipliers[0] & (multipliers[0] - 1) == 0:
+            # A power of two for all is wires.
+            self._up, multipliers = multipliers[0].bit_length() - 1, ()
         self._half_even = spec.rounding is Rounding.HALF_EVEN and drop > 0
         half = 1 << drop >> 1 if spec.rounding is not Rounding.FLOOR else 0
         # Half to even looks at the parity before the zero point: its last bit is added afterwards.
@@ -95,11 +99,11 @@ class Requantise(Component):
         )
         self._bias = self._factor = None
         self.sequential = False
-        if spec.multipliers:
+        if multipliers:
             if any(bias):
                 self._bias = Constants(bias, lanes)
                 low, high = low + min(0, *bias), high + max(0, *bias)
-            factors = list(spec.multipliers) * (channels // len(spec.multipliers))
+            factors = list(multipliers) * (channels // len(multipliers))
             self._factor = Constants(factors, lanes, pad=factors[-1])
             self._sum = _width(low, high)
             self._factor_bits = max(factors).bit_length()
@@ -111,16 +115,15 @@ class Requantise(Component):
             else:
                 constants = Constants([half + zero] * lanes, lanes)
         else:
-            low, high = low << max(0, -spec.shift), high << max(0, -spec.shift)
-            up = max(0, -spec.shift)
+            low, high = low << self._up, high << self._up
             constants = Constants(
-                [(b << up) + o + half + zero for b, o in zip(bias, offsets, strict=True)],
+                [(b << self._up) + o + half + zero for b, o in zip(bias, offsets, strict=True)],
                 lanes,
                 pad=half,
             )
         # Pad lanes are zero in; whether they leave as anything else.
         lifted = self._late or not spec.ends[0] <= 0 <= spec.ends[1]
-        lifted = lifted or (spec.zero_point and spec.multipliers and not any(offsets))
+        lifted = lifted or (spec.zero_point and multipliers and not any(offsets))
         self._real = Constants([1] * channels, lanes) if channels % lanes and lifted else None
         low, high = low + min(constants.values), high + max(constants.values)
         self._total = _width(low, high)
@@ -214,8 +217,8 @@ class Requantise(Component):
                 values = self._multiplied(m, pipe, pipe.register(values))
         if self._constants is not None:
             values = pipe.register(self._rounded(m, values, pipe.moves))
-        elif self.spec.shift < 0:  # with constants, it is done before they are added
-            values = [value << -self.spec.shift for value in values]
+        elif self._up:  # with constants, it is done before they are added
+            values = [value << self._up for value in values]
         if self._finishes:
             values = pipe.register(self._finished(m, values, pipe.moves))
         else:
@@ -260,13 +263,13 @@ class Requantise(Component):
 
     def _rounded(self, m, values, moves) -> list[Value]:
         """The constant added; bits below the lowest bit of any constant go past the adder."""
-        table, up = self._tables["constant"], max(0, -self.spec.shift)
+        table = self._tables["constant"]
         m.d.comb += table.step.eq(moves)
         below = self._below
         totals = []
         for k in range(self.lanes):
             constant = table.data[k] >> below
-            value = values[k] << up
+            value = values[k] << self._up
             upper = _sum(m, value >> below, constant, self._total - below)
             lower = Signal(signed(max(below, len(value))))
             m.d.comb += lower.eq(value)
