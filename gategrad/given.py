@@ -124,7 +124,7 @@ def _moved(network: Network, quantisers: Quantisers) -> Quantisers:
     """Quantisers behind what only picks values, in front of it: that is the same, and less work."""
     activations = dict(quantisers.activations)
     for node in reversed(network.nodes):
-        picks = _kind(node) in ("max_pool", "flatten")
+        picks = _kind(node) in ("max_pool", "flatten", "reshape")
         source = node.inputs[0]
         takers = [n for n in network.nodes if source in n.inputs]
         if picks and node.name in activations and source not in activations and len(takers) == 1:
@@ -402,6 +402,7 @@ _RULES: dict[str, Callable[[Given, GraphNode], None]] = {
     "batch_norm": _batch_norm,
     "activation": _activation,
     "flatten": _same,
+    "reshape": _same,
     "max_pool": _max_pool,
     "average_pool": _sum_pool,
     "sum_pool": _sum_pool,

@@ -89,3 +89,14 @@ class Flatten(Layer):
 
     name: str | None = key(None)
     inputs: tuple[str, ...] | None = key(None)
+
+
+@dataclass(frozen=True)
+class Reshape(Layer):
+    """Another ``shape`` of as many elements, in the same order; costs nothing in hardware."""
+
+    TYPE: ClassVar[str] = "reshape"
+
+    shape: tuple[int, ...] = key(low=1, high=1 << 20)
+    name: str | None = key(None)
+    inputs: tuple[str, ...] | None = key(None)

@@ -167,6 +167,13 @@ _ROWS = (
         reference=Lazy("gategrad.reference:FlattenReference"),
         quantise=Lazy("gategrad.quantise:quantise_flatten"),
     ),
+    Operation(
+        "reshape",
+        layers.Reshape,
+        shape=shapes.reshape_shape,
+        reference=Lazy("gategrad.reference:FlattenReference"),
+        quantise=Lazy("gategrad.quantise:quantise_flatten"),
+    ),
     _conv_row(image_layers.Conv2D),
     _conv_row(image_layers.Conv1D),
     _conv_row(image_layers.DepthwiseConv2D),

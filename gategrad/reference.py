@@ -13,7 +13,7 @@ import numpy as np
 from gategrad.errors import GategradError
 from gategrad.golden.activation import FUNCTIONS
 from gategrad.graph import INPUT, GraphNode, Network
-from gategrad.layers import Activation, Dense, Flatten
+from gategrad.layers import Activation, Dense, Flatten, Reshape
 from gategrad.operations import OPERATIONS
 
 Params = dict[str, dict[str, np.ndarray]]
@@ -51,15 +51,15 @@ class ActivationReference:
 
 
 class FlattenReference:
-    """Any shape to one dimension."""
+    """Any shape to one dimension, or to that of a reshape."""
 
     @staticmethod
-    def forward(layer: Flatten, params, inputs):
+    def forward(layer: Flatten | Reshape, params, inputs):
         (x,) = inputs
-        return x.reshape(len(x), -1), x.shape
+        return x.reshape(len(x), *getattr(layer, "shape", (-1,))), x.shape
 
     @staticmethod
-    def backward(layer: Flatten, params, saved, delta):
+    def backward(layer: Flatten | Reshape, params, saved, delta):
         return (delta.reshape(saved),), {}
 
 

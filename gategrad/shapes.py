@@ -3,6 +3,7 @@
 Each raises :class:`GategradError` that says what would help; the graph adds the layer's name.
 """
 
+import math
 from typing import Any
 
 from gategrad import layers
@@ -19,6 +20,15 @@ def dense_shape(layer: layers.Dense, shapes: tuple[Shape, ...]) -> Shape:
             "put a layer of type 'flatten' before it"
         )
     return (layer.units,)
+
+
+def reshape_shape(layer: layers.Reshape, shapes: tuple[Shape, ...]) -> Shape:
+    """As the layer says."""
+    have, wanted = math.prod(shapes[0]), math.prod(layer.shape)
+    if have != wanted:
+        given, asked = ("x".join(map(str, shape)) for shape in (shapes[0], layer.shape))
+        raise GategradError(f"{given} has {have} elements, and {asked} would have {wanted}")
+    return layer.shape
 
 
 def dense_parameters(layer: layers.Dense, shapes: tuple[Shape, ...]) -> dict[str, Shape]:

@@ -23,7 +23,7 @@ from gategrad.image_layers import (
     Grey,
     MaxPool2D,
 )
-from gategrad.layers import Dense, Flatten
+from gategrad.layers import Dense, Flatten, Reshape
 from gategrad.model import Model
 from gategrad.quantise import quantise
 
@@ -48,6 +48,14 @@ NETWORKS = {
         Conv2D(2, (2, 1)),
         Flatten(),
         Dense(3),
+    ],
+    "reshape": [
+        Flatten(),
+        Dense(24, activation="relu"),
+        Reshape((4, 6)),
+        Conv1D(2, 3),
+        Flatten(),
+        Dense(2),
     ],
     "grey": [Grey("average"), Conv2D(2, 3, stride=2), Flatten(), Dense(2)],
 }

@@ -1,0 +1,1 @@
+"""Models made elsewhere: ONNX, QDQ and QONNX, to networks of layers."""
