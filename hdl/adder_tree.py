@@ -40,7 +40,7 @@ def add_up(pipe: Pipe, sums: list[list[Part]], width: int | None = None) -> list
         kept = [(s, sign, value) for (s, sign, _), value in zip(flat, values, strict=True)]
         count = len(pairs[0])
         sums = [kept[k : k + count] for k in range(0, len(kept), count)]
-    return [value << shift for ((shift, _, value),) in sums]
+    return [(value if sign > 0 else -value) << shift for ((shift, sign, value),) in sums]
 
 
 def _sum(one: Part, other: Part | None = None) -> Part:
