@@ -75,8 +75,8 @@ def matmul(builder: Builder, op: Op) -> None:
     if weight.ndim < 2 or math.prod(weight.shape[:-2]) != 1:
         raise Refused(f"has weights of {'x'.join(map(str, weight.shape))}",
                       "gategrad multiplies with one matrix")  # fmt: skip
-    weight = weight.reshape(weight.shape[-2:]).T
-    units, inputs = weight.shape
+    inputs, units = weight.shape[-2:]
+    weight = weight.reshape(inputs, units).T
     if math.prod(x.shape[:-1]) == 1:
         dense(builder, op, x, weight, np.zeros(units), quantiser)
         return
