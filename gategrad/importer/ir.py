@@ -10,6 +10,10 @@ from gategrad.errors import GategradError
 
 Shape = tuple[int, ...]
 
+#: Domains of QONNX's quantisers, and of its operations with channels last.
+QONNX = ("onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general")
+CHANNELS_LAST = ("qonnx.custom_op.channels_last",)
+
 
 @dataclass
 class Op:
@@ -26,7 +30,8 @@ class Op:
 @dataclass
 class Graph:
     """``ops`` in an order in which they can run; ``inputs`` and ``shapes`` with a batch axis of 1;
-    ``constants``: initialisers, and what could be computed from them."""
+    ``constants``: initialisers, and what could be computed from them; ``types``: ONNX's numbers of
+    the element types that are known."""
 
     name: str
     path: str
@@ -36,6 +41,7 @@ class Graph:
     ops: list[Op]
     constants: dict[str, np.ndarray]
     shapes: dict[str, Shape]
+    types: dict[str, int] = field(default_factory=dict)
 
     def producer(self, tensor: str) -> Op | None:
         """The node that gives ``tensor``; None for an input or a constant."""
