@@ -74,4 +74,3 @@ class OnnxModel:
         assert np.abs(wanted).max() > 1e-3, "a test of zeros tests nothing"
         reference.check_parameters(found.network, found.params)
         return found
-
