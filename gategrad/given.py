@@ -41,6 +41,8 @@ COMMON_BITS = 15
 #: Bits that its outputs get for a bias which is finer than its accumulators: as many as hold the
 #: bias exactly if they are fewer than the first, else the second.
 FINEST, FINER = 17, 8
+#: Steps of channels whose ratios are powers of two up to this one are brought to the least.
+FACTORS = 1 << 12
 
 
 @dataclass
@@ -55,20 +57,28 @@ class Given:
     #: Where a graph node's values are found: name of the integer node, and its grid.
     found: dict[str, tuple[str, Grid]] = field(default_factory=dict)
 
+    def taker(self, node: GraphNode) -> GraphNode | None:
+        """The node that alone takes the values of ``node``, which nothing quantises before."""
+        takers = [n for n in self.network.nodes if node.name in n.inputs]
+        alone = len(takers) == 1 and node.name not in self.quantisers.activations
+        return takers[0] if alone else None
+
     def fused(self, node: GraphNode) -> tuple[GraphNode, Activation | None]:
         """The node whose values leave the integer node of ``node``: itself, or the ReLU that alone
         takes it, with that."""
-        takers = [n for n in self.network.nodes if node.name in n.inputs]
-        if len(takers) == 1 and node.name not in self.quantisers.activations:
-            layer = takers[0].layer
-            if isinstance(layer, Activation) and layer.function in ("relu", "clipped_relu"):
-                return takers[0], layer
+        taker = self.taker(node)
+        layer = taker.layer if taker else None
+        if taker and isinstance(layer, Activation) and layer.function in ("relu", "clipped_relu"):
+            return taker, layer
         return node, None
 
     def given(self, end: GraphNode) -> Quantiser | None:
-        """How the values of ``end`` are quantised; None for an output that is not."""
+        """How the values of ``end`` are quantised; None for those that nothing has to quantise: an
+        output, and what only a normalisation takes."""
         quantiser = self.quantisers.activations.get(end.name)
-        if quantiser is None and end is not self.network.output:
+        taker = self.taker(end)
+        kept = end is self.network.output or (taker and isinstance(taker.layer, BatchNorm))
+        if quantiser is None and not kept:
             raise GategradError(
                 f"layer {end.name!r}: its output goes on to other layers and nothing quantises it; "
                 "quantise it in the tool that the model comes from, or take the float model and "
@@ -159,6 +169,11 @@ def _batch_norm(made: Given, node: GraphNode) -> None:
     """Every channel times its own scale: a depthwise convolution with weights of one and scales."""
     assert isinstance(node.layer, BatchNorm)
     scale, shift = scale_and_shift(node.layer, made.params[node.name])
+    _, x = made.found[node.inputs[0]]
+    uniform = np.ptp(scale) == 0 and np.ptp(shift) == 0
+    if uniform and x.format.width <= MAX_BITS and node.name in made.quantisers.activations:
+        _lookup(made, node, lambda v: scale[0] * v + shift[0])
+        return
     *around, channels = node.input_shapes[0]
     height, width = (1, 1, *around)[-2:]
     window = WindowSpec(height, width, channels, (1, 1))
@@ -177,7 +192,18 @@ def _add_linear(
     """Sums of ``weight`` (integers, units first) times inputs, a ``scale`` and a real ``bias`` a
     unit."""
     _, x = made.found[node.inputs[0]]
-    end, function = made.fused(node)
+    last = node
+    while (norm := made.taker(last)) and isinstance(norm.layer, BatchNorm):
+        # A normalisation of sums is part of their scales; what it turns round, weights do.
+        factor, shift = scale_and_shift(norm.layer, made.params[norm.name])
+        signs = np.where(factor < 0, -1, 1)
+        weight = weight * signs.reshape(-1, *[1] * (weight.ndim - 1))
+        tiny = np.abs(factor * scale).max() * 2.0**-30  # a scale of zero has no multiplier
+        scale, bias = np.maximum(np.abs(factor) * scale, tiny), bias * factor + shift
+        bias = np.asarray(bias, np.float64)
+        last = norm
+        made.found[norm.name] = (node.name, x)  # not for long: the end's grid comes below
+    end, function = made.fused(last)
     quantiser = made.given(end)
     rows = weight.reshape(len(weight), -1)
     fmt = Format.for_range(int(rows.min(initial=0)), int(rows.max(initial=0)), 0)
@@ -244,14 +270,17 @@ def _unquantised(
 ) -> tuple[RequantiseSpec, Grid]:
     """The last layer where nothing quantises it: all bits, in steps that all channels share, and
     finer ones where the bias needs them."""
-    step = float(steps.max())
+    ratios = steps / steps.min()
+    exact = bool(np.all(np.ldexp(0.5, np.frexp(ratios)[1]) == ratios) and ratios.max() <= FACTORS)
+    # Powers of two are exact in the least of the steps, others are close in the greatest.
+    step, shift = float(steps.min() if exact else steps.max()), 0 if exact else COMMON_BITS
     finer = next((k for k in range(FINEST) if _whole(np.ldexp(bias / step, k))), FINER)
-    if np.all(steps == step):
-        shift, factors = 0, [1 << finer]
-    else:
-        shift = COMMON_BITS
-        ratios = np.ldexp(steps / step, shift + finer)
-        factors = np.clip(np.rint(ratios), 1, None).astype(np.int64).tolist()
+    if not exact:
+        finer = min(finer, FINER)
+    ratios = np.ldexp(steps / step, shift + finer)
+    factors = np.clip(np.rint(ratios), 1, None).astype(np.int64).tolist()
+    if len(set(factors)) == 1:
+        factors = factors[:1]
     offsets = np.rint(np.ldexp(bias / step, shift + finer)).astype(np.int64)
     # As wide as the sums can become, in steps of the output.
     most = max(-acc.min, acc.max) * max(factors) + int(np.abs(offsets).max(initial=0))
@@ -349,7 +378,7 @@ def _add(made: Given, node: GraphNode) -> None:
     """The sum of what both stand for, in the steps of the output."""
     (_, a), (_, b) = (made.found[i] for i in node.inputs)
     end, function = made.fused(node)
-    quantiser = made.given(end)
+    quantiser = made.quantisers.activations.get(end.name)
     step = quantiser.grid.scale if quantiser else min(a.scale, b.scale)
     ratios = np.array([a.scale / step, b.scale / step])
     shift = 16 - math.frexp(ratios.max())[1]
@@ -360,8 +389,12 @@ def _add(made: Given, node: GraphNode) -> None:
     lifted = -sum(f * g.zero for f, g in zip(factors, (a, b), strict=True))
     offsets = (lifted,) if lifted else ()
     if quantiser is None:
-        spec = RequantiseSpec(acc, acc, 0, Rounding.NEAREST)
+        # Integers of one scale: their sum needs no quantiser.
+        if acc.width > 16 and end is not made.network.output:
+            made.given(end)
         grid = Grid(acc, step / 2.0**shift, -lifted)
+        low = None if function is None else min(acc.max, max(acc.min, -lifted))
+        spec = RequantiseSpec(acc, acc, 0, Rounding.NEAREST, low=low)
     else:
         grid = quantiser.grid
         spec = RequantiseSpec(

@@ -39,7 +39,7 @@ def rewrite(graph: Graph) -> None:
 
 
 def _triple(op: Op, at: int) -> list[str]:
-    """Three inputs of ``op``: a tensor, its scale, its zero point; ``""`` where they are missing."""
+    """A tensor, its scale and zero point, ``""`` where they are missing."""
     return [*op.inputs[at : at + 3], "", "", ""][:3]
 
 
