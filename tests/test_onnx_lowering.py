@@ -516,3 +516,13 @@ def test_scaling_of_an_image_keeps_its_parameters(tmp_path):
     scale = values["gamma"] / np.sqrt(values["variance"] + layer.epsilon)
     np.testing.assert_allclose(scale, 4)
     np.testing.assert_allclose(values["beta"], [-4, -8])
+
+
+def test_batch_normalisation_of_a_transposed_vector(tmp_path):
+    # As keras2onnx wrote it; ONNX itself has the channels on the second axis, so no evaluator runs.
+    model, oracle = OnnxModel(1, 6, opset=8), OnnxModel(1, 6)
+    y = model("Transpose", norm(model, model("Transpose", "x", perm=[1, 0]), 6), perm=[1, 0])
+    norm(oracle, "x", 6, name="other")
+    oracle("Identity", "t0")
+    oracle("Identity", "t1")
+    model.check(tmp_path, y, oracle=oracle)

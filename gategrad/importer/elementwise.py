@@ -142,6 +142,8 @@ def batch_norm(builder: Builder, op: Op) -> None:
     )
     epsilon = float(op.attributes.get("epsilon", 1e-5))
     axis = len(x.shape) - 1 if channels_last(op) or len(x.shape) < 2 else 1
+    if x.shape == (gamma.size, 1):
+        axis = 0  # keras2onnx transposes vectors to put their channels into the axis of the batch
     if {v.size for v in (gamma, beta, mean, variance)} != {x.shape[axis]}:
         raise Refused(f"has {gamma.size} channels, and takes {'x'.join(map(str, x.shape))}",
                       layout=True)  # fmt: skip

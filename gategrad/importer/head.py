@@ -46,7 +46,8 @@ def split(graph: Graph) -> Head:
     following: dict[int, bool] = {}  # whether only followers stand behind it
     for op in reversed(graph.ops):
         behind = [t for name in op.outputs for t in takers.get(name, [])]
-        following[id(op)] = op.type in FOLLOWERS and all(following[id(t)] for t in behind)
+        only = all(following.get(id(t), False) for t in behind)
+        following[id(op)] = op.type in FOLLOWERS and only
     gone: set[int] = set()
     lost: set[str] = set()  # what they give, and what makes those that take it go
 
@@ -108,7 +109,7 @@ def _classes(graph: Graph, gone: set[int]) -> tuple[str, ...]:
                 return tuple(map(_text, found.ravel().tolist()))
         for key in ("classlabels_ints", "classlabels_int64s", "classlabels_strings"):
             if found := op.attributes.get(key):
-                return tuple(map(_text, found))
+                return tuple(map(_text, np.ravel(found).tolist()))
     return ()
 
 

@@ -8,19 +8,23 @@ is remembered and the others are looked at all the same, so that one error lists
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+
 from gategrad.errors import GategradError
 from gategrad.graph import INPUT, Input, Network
-from gategrad.importer import elementwise, linear, shaping, windows
+from gategrad.importer import elementwise, linear, quantised, shaping, windows
 from gategrad.importer.builder import Builder, Refused, Rules, Tensor
 from gategrad.importer.head import Head, split
 from gategrad.importer.inputs import input_layout
 from gategrad.importer.ir import Graph, Op, Unsupported
 from gategrad.importer.layout import Layout
 from gategrad.quantisers import Quantisers
-from gategrad.reference import Params
+from gategrad.reference import Params, check_parameters
 
 #: The rule of every operation.
-RULES: Rules = {**shaping.RULES, **windows.RULES, **linear.RULES, **elementwise.RULES}
+RULES: Rules = {
+    **shaping.RULES, **windows.RULES, **linear.RULES, **elementwise.RULES, **quantised.RULES,
+}  # fmt: skip
 
 #: What to do about operations that networks have and gategrad does not.
 REMEDIES = {
@@ -82,6 +86,7 @@ def lower(graph: Graph) -> Imported:
     # Beside the layers that lead to the output there may be parameters of others.
     names = {node.name for node in network.nodes}
     params = {name: value for name, value in builder.params.items() if name in names}
+    check_parameters(network, params, graph.path)
     quantisers = Quantisers(
         {n: q for n, q in builder.activations.items() if n in names or n == INPUT},
         {n: q for n, q in builder.weights.items() if n in names},
@@ -115,7 +120,8 @@ def _take(builder: Builder, op: Op) -> None:
         remedy = REMEDIES.get(op.type, "gategrad has no such layer; train the network without it")
         raise Refused("is not an operation that gategrad takes", remedy)
     try:
-        rule(builder, op)
+        with np.errstate(all="ignore"):  # parameters are checked when all are there
+            rule(builder, op)
     except GategradError as error:
         raise Refused(f"cannot be taken: {error}") from None
     except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
