@@ -21,6 +21,8 @@ from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, load_data, raw_inputs
 from gategrad.graph import Network
 from gategrad.model import Model
+from gategrad.precision import requantise
+from gategrad.trade import Precision
 from gategrad.verbs import Built
 
 AnyModel = Model | str | Path
@@ -42,6 +44,28 @@ def train(
     if not isinstance(network, Network):
         network = Network.load(network)
     return verbs.train(network, _data(data, network), progress=progress)
+
+
+def quantise(
+    model: AnyModel,
+    data: AnyData,
+    *,
+    accuracy_drop: float | None = None,
+    weight_bits: int | None = None,
+    activation_bits: int | None = None,
+    scale: str | None = None,
+    progress: Progress = no_progress,
+) -> Precision:
+    """Quantise ``model`` again from its float network: with the narrowest widths that lose at most
+    ``accuracy_drop`` points on ``data``, or once, with the widths given.
+
+    The new model is ``model`` of what it returns. See :func:`gategrad.precision.requantise`.
+    """
+    model = _model(model)
+    return requantise(
+        model, _data(data, model), accuracy_drop=accuracy_drop, weight_bits=weight_bits,
+        activation_bits=activation_bits, scale=scale, progress=progress,
+    )  # fmt: skip
 
 
 def check(

@@ -4,42 +4,35 @@ Results go to standard output, progress and messages to standard error. ``--json
 object and nothing else. Exit status: 0, 1 if something differs from golden, 2 for bad input.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from gategrad import __version__, api, tables
 from gategrad.backends import BACKENDS, Simulation
 from gategrad.boards.board import boards as all_boards
+from gategrad.cli_options import (
+    POSITIVE,
+    as_json,
+    board_option,
+    check_output,
+    data_option,
+    emit,
+    model_argument,
+    model_output_option,
+    output_option,
+    rate_option,
+    required_board,
+    samples_option,
+)
+from gategrad.cli_quantise import quantise
 from gategrad.console import Stages, err, out
-from gategrad.data import KNOWN, load_data
+from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.generation import DESCRIPTION
 from gategrad.graph import Network
-
-POSITIVE = click.FloatRange(0, min_open=True)
-
-as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-board_option = click.option("-b", "--board", help="Board, by its name in `gategrad boards`.")
-required_board = click.option("-b", "--board", required=True, help="Board: see `gategrad boards`.")
-rate_option = click.option(
-    "--rate", type=POSITIVE, help="Samples a second; default: as fast as fits the board."
-)
-data_option = click.option("--data", required=True, help=f"{', '.join(KNOWN)}, .npz or idx files.")
-samples_option = click.option(
-    "--samples", type=click.IntRange(1), help="How many; default: all held-out ones."
-)
-output_option = click.option("-o", "--output", required=True, help="Folder to write.")
-model_argument = click.argument("model")
-
-
-def emit(answer: dict[str, Any]) -> None:
-    """One JSON object on standard output."""
-    click.echo(json.dumps(answer, indent=2, allow_nan=False))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -85,7 +78,7 @@ def boards(as_json: bool) -> None:
 @cli.command()
 @click.argument("net")
 @data_option
-@click.option("-o", "--output", required=True, help="MODEL file to write (.npz).")
+@model_output_option
 @as_json
 def train(net: str, data: str, output: str, as_json: bool) -> None:
     """Train the network NET (a TOML file) on the host, quantise it and write MODEL.
@@ -96,9 +89,7 @@ def train(net: str, data: str, output: str, as_json: bool) -> None:
     """
     network = Network.load(net)
     dataset = load_data(data, network)
-    # Said before training, not after.
-    if Path(output).is_dir() or not Path(output).parent.is_dir():
-        raise GategradError(f"{output}: cannot be written: not a file in a folder that exists")
+    check_output(output)
     with Stages() as stages:
         model = api.train(network, dataset, progress=stages)
     model.save(output)
@@ -313,6 +304,9 @@ def run(
             progress=stages,
         )  # fmt: skip
     return show(result, samples, as_json)
+
+
+cli.add_command(quantise)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@ from gategrad.backends import Simulation
 from gategrad.boards.board import Board
 from gategrad.console import out, table
 from gategrad.model import Model
+from gategrad.trade import Precision
 
 #: Resources, in the order in which they are shown.
 TITLES = {"luts": "LUTs", "ffs": "FFs", "dsps": "DSPs", "brams": "block RAMs", "sprams": "SPRAMs"}
@@ -31,6 +32,24 @@ def show_model(model: Model) -> None:
         f"accuracy on {info['held_out']} held-out samples: float {info['float_accuracy']:.1%}, "
         f"fixed point {info['accuracy']:.1%}"
     )
+
+
+def show_precision(found: Precision) -> None:
+    """The trade, then the layers of what was chosen."""
+    limit = float("inf") if found.drop is None else found.drop + 1e-9
+    rows = [
+        [
+            row.step,
+            f"{row.kilobytes:.2f}",
+            f"{row.accuracy:.2%}",
+            f"{row.points_lost:.2f}",
+            "chosen" if row.chosen else "" if row.points_lost <= limit else "too much",
+        ]
+        for row in found.rows
+    ]
+    out.print(table(["widths", "weights, kB", "accuracy", "points lost", ""], rows))
+    out.print()
+    show_model(found.model)
 
 
 def show_plan(answer: dict[str, Any]) -> None:
