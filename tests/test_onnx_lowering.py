@@ -374,6 +374,13 @@ def test_shape_of_an_input_that_is_flattened(tmp_path, shape, wanted):
     assert found.network.input.shape == wanted
 
 
+def test_constant_with_a_value_a_channel_says_where_channels_are(tmp_path):
+    model = OnnxModel(1, 5, 4, 2)
+    y = model("Flatten", model("Relu", model("Mul", "x", weights(2))))
+    found = model.check(tmp_path, model("Gemm", y, weights(40, 3)))
+    assert found.network.input.shape == (5, 4, 2)
+
+
 def test_softmax_is_left_out(tmp_path):
     model = OnnxModel(1, 6)
     y = model("Gemm", "x", weights(6, 4))

@@ -12,6 +12,7 @@ PIXELS = frozenset((
     "Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization",
     "QLinearConv", "QLinearAveragePool", "QLinearGlobalAveragePool",
 ))  # fmt: skip
+ARITHMETIC = frozenset(("Add", "Sub", "Mul", "Div"))
 REDUCE = frozenset(("ReduceMean", "ReduceMax", "ReduceSum"))
 RESHAPE = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 COLOURS = 4  # an axis of no more than this is one of channels
@@ -24,13 +25,14 @@ def input_layout(graph: Graph, ops: list[Op], name: str) -> Layout:
     shape = graph.inputs[name]
     onnx = {name: Layout.plain(shape, shape).order}  # which element of the input each element is
     for op in ops:
-        order = next((onnx[i] for i in op.inputs if i in onnx), None)
-        if order is None:
+        taken = next((i for i in op.inputs if i in onnx), None)
+        if taken is None:
             continue
+        order = onnx[taken]
         last = _channel_axis(graph, op, order)
         if last is not None:
             return _layout(shape, np.moveaxis(order, last, -1))
-        moved = _moved(graph, op, order)
+        moved = _moved(graph, op, taken, order)
         if moved is not None:
             onnx[op.outputs[0]] = moved
     return _looks(shape)
@@ -53,10 +55,16 @@ def _channel_axis(graph: Graph, op: Op, order: np.ndarray) -> int | None:
             return 1
         if axes == list(range(1, order.ndim - 1)):
             return order.ndim - 1
+    if op.type in ARITHMETIC:
+        # A number a channel: the one axis along which a constant goes.
+        constants = [graph.constants[i] for i in op.inputs if i in graph.constants]
+        shape = (1,) * order.ndim + (constants[0].shape if constants else ())
+        along = [a for a, size in enumerate(shape[-order.ndim :]) if size > 1]
+        return along[0] if len(along) == 1 else None
     return None
 
 
-def _moved(graph: Graph, op: Op, order: np.ndarray) -> np.ndarray | None:
+def _moved(graph: Graph, op: Op, taken: str, order: np.ndarray) -> np.ndarray | None:
     """What ``op`` gives; None where that is no longer the input, element by element."""
     shape = graph.shapes.get(op.outputs[0], order.shape)
     if op.type == "Transpose":
@@ -64,8 +72,9 @@ def _moved(graph: Graph, op: Op, order: np.ndarray) -> np.ndarray | None:
         return order.transpose(axes) if sorted(axes) == list(range(order.ndim)) else None
     if op.type in RESHAPE:
         return order.reshape(shape) if math.prod(shape) == order.size else None
-    # A Pad keeps the axes where they are.
-    return order if op.type == "Pad" or shape == order.shape else None
+    # Pad and Concat make it larger, and keep the axes where they are.
+    same = shape == graph.shapes.get(taken, order.shape)
+    return order if same or op.type in ("Pad", "Concat") else None
 
 
 def _layout(shape: Shape, order: np.ndarray) -> Layout:
