@@ -21,7 +21,7 @@ from gategrad.core import Core
 from gategrad.verbs import plan_for
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-VERBS = ("boards", "train", "check", "generate", "simulate", "build", "flash", "run")
+VERBS = ("boards", "train", "quantise", "check", "generate", "simulate", "build", "flash", "run")
 
 NETWORK = """\
 [input]
@@ -119,6 +119,25 @@ def test_text(gg):
     assert "compiles Yosys" in err
     status, out, err = gg(f"train {EXAMPLES}/xor.toml --data xor -o x.npz")
     assert status == 0 and "wrote x.npz" in out and "training" in err
+
+
+def test_quantise(gg):
+    """The narrowest widths, or the widths that are given; what it writes is a MODEL."""
+    digits().save("d.npz")
+    line = "quantise d.npz --data digits --accuracy-drop 1.5 --plot t.svg -o n.npz"
+    found = answer(gg(f"{line} --json"))
+    assert gategrad.load("n.npz").hash == found["hash"] and found["plot"] == "t.svg"
+    assert 100 * (found["float_accuracy"] - found["accuracy"]) <= 1.5 + 1e-9
+    (chosen,) = (row for row in found["precision"]["rows"] if row["chosen"])
+    assert chosen["accuracy"] == found["accuracy"] and found["held_out"] == 359
+    assert chosen["weight_memory"] < found["precision"]["rows"][0]["weight_memory"]
+    assert files() == ["d.npz", "n.npz", "t.svg"]
+    status, out, err = gg(line)
+    assert status == 0 and "wrote n.npz and t.svg" in out and "weights, kB" in out
+    assert "all 8" in out and "chosen" in out and "float 9" in out and "layer by layer" in err
+    found = answer(gg("quantise n.npz --data digits --weight-bits 7 --scale free -o m.npz --json"))
+    assert {w["weight_bits"] for w in found["precision"]["rows"][0]["widths"].values()} == {7}
+    assert answer(gg("check m.npz --board icebreaker --json"))["fits"]
 
 
 def test_boards(gg):
@@ -258,6 +277,8 @@ def test_output_that_cannot_be_written(refused):
     for output in ("nowhere/m.npz", ".", "file/m.npz"):
         line = f"train net.toml --data digits -o {output}"
         assert f"{output}: cannot be written" in refused(line)
+        line = f"quantise d.npz --data digits -o {output}"
+        assert f"{output}: cannot be written" in refused(line)
     digits().save("d.npz")
     assert "file exists and is not an output" in refused("generate d.npz -o file")
     assert "file exists and is not an output" in refused("build d.npz -b icebreaker -o file")
@@ -337,6 +358,16 @@ def test_options_that_are_wrong(refused):
     assert "'cuda' is not one of" in refused("simulate d.npz --data digits --backend cuda")
     assert "--samples" in refused("simulate d.npz --data digits --samples 0")
     assert "data xor: samples of shape (2,)" in refused("simulate d.npz --data xor")
+    line = "quantise d.npz --data digits -o n.npz"
+    assert "'--accuracy-drop'" in refused(f"{line} --accuracy-drop 100")
+    assert "to 100 points, not nan" in refused(f"{line} --accuracy-drop nan")
+    assert "'--weight-bits'" in refused(f"{line} --weight-bits 17")
+    assert "nothing to choose" in refused(
+        f"{line} --accuracy-drop 1 --weight-bits 4 --activation-bits 4"
+    )
+    assert "t.pdf: a plot is a file that ends in" in refused(f"{line} --plot t.pdf")
+    assert "gone/t.svg: cannot be written" in refused(f"{line} --plot gone/t.svg")
+    assert "even with 16 bits" in refused(f"{line} --accuracy-drop 0.01 --weight-bits 2")
 
 
 def test_tools_that_are_missing(refused, monkeypatch, tmp_path):
@@ -393,7 +424,8 @@ def test_interrupt(gg, monkeypatch):
 def test_every_name_of_the_package():
     assert all(getattr(gategrad, name) for name in gategrad.__all__)
     assert set(gategrad.__all__) <= set(dir(gategrad))
-    for verb in VERBS[1:]:
+    # `gategrad.quantise` is the module of that name.
+    for verb in set(VERBS) - {"boards", "quantise"}:
         assert getattr(gategrad, verb) is getattr(api, verb)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         gategrad.trian  # noqa: B018
