@@ -29,7 +29,7 @@ def parameters(network, shifts=True):
     for name, values in params.items():
         for key, value in values.items():
             if key in ("gamma", "variance"):
-                params[name][key] = random.uniform(0.5, 2.0, value.shape)
+                params[name][key] = random.uniform(0.8, 1.6, value.shape)
             elif key in ("beta", "mean", "bias"):
                 params[name][key] = random.normal(size=value.shape)
         if not shifts and "mean" in values:

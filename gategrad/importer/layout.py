@@ -111,5 +111,5 @@ def concatenated(layouts: list[Layout], axis: int) -> Layout:
 def _count(shape: Shape) -> np.ndarray:
     size = math.prod(shape)
     if not 0 < size <= MOST:
-        raise ValueError(f"a tensor of {size:,} elements is empty or too large; {MOST:,} is the most")
+        raise ValueError(f"a tensor of {size:,} elements is empty or too large (above {MOST:,})")
     return np.arange(size, dtype=np.int32)
