@@ -10,6 +10,9 @@ from gategrad.image_layers import BatchNorm, Windowed
 from gategrad.layers import Dense, Flatten, Layer, Reshape
 from gategrad.reference import Params
 
+#: How much the scales of channels may differ for weights to take them in.
+SPREAD = 4.0
+
 
 def scale_and_shift(layer: BatchNorm, params) -> tuple[np.ndarray, np.ndarray]:
     """What a batch normalisation is after training: ``scale * x + shift``, a channel each."""
@@ -58,7 +61,8 @@ def fold_input_norm(network: Network, params: Params) -> tuple[Network, Params]:
     """``network`` without the batch normalisations that can go into all that take them, such as
     the scaling of the input: dense layers, also behind a flatten, and convolutions.
 
-    A convolution with padding takes only one that does not shift: its zeros are not shifted.
+    A convolution with padding takes only one that does not shift: its zeros are not shifted. One
+    whose channels differ much in scale stays: weights that take it in would need many more bits.
     """
     if not any(isinstance(layer, BatchNorm) for layer in network.layers):
         return network, params
@@ -70,6 +74,9 @@ def fold_input_norm(network: Network, params: Params) -> tuple[Network, Params]:
         if not isinstance(layer, BatchNorm) or layer.activation != "none" or name == output:
             continue
         scale, shift = scale_and_shift(layer, params[name])
+        sizes = np.abs(scale[scale != 0])
+        if sizes.size and sizes.max() > SPREAD * sizes.min():
+            continue
         takers = _linear_takers(name, layers, sources)
         if takers is None or not all(
             _takes(network, layers[taker], taker, shift) for taker in takers
@@ -138,7 +145,7 @@ def _network(network: Network, layers, sources, output: str) -> Network:
     """``network`` with other layers; the last one is its output."""
     layers[output] = layers.pop(output)
     made = tuple(
-        dataclasses.replace(layer, name=name, inputs=tuple(sources[name]))  # type: ignore[call-arg]
+        dataclasses.replace(layer, name=name, inputs=tuple(sources[name]))
         for name, layer in layers.items()
     )
     return dataclasses.replace(network, layers=made)

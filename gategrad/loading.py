@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gategrad.importer.lowering import Imported
 
 ONNX = ".onnx"
+#: Of an input's format, that the feature with the least range has.
+STEPS = 32
 #: The layer that an input's scale and mean become where no other layer can take them in.
 PREPROCESSING = "preprocessing"
 
@@ -88,19 +90,20 @@ def quantised(
 ) -> Model:
     """The integers of an imported model; see :func:`load_model`."""
     preprocessing = preprocessing or Preprocessing()
-    info: dict[str, Any] = {"source": Path(imported.network.source).name, "head": list(imported.head)}
+    source = imported.network.source
+    info: dict[str, Any] = {"source": Path(source).name, "head": list(imported.head)}
     if imported.quantisers:
         network = imported.network
         if INPUT not in imported.quantisers.activations and data is not None:
             x = in_order(data.x_train, network.input.shape, data.name)
-            fmt = input_format(x, network.quantisation)
+            fmt = input_format(x, network.quantisation, data.name)
             network = replace(network, input=Input(network.input.shape, fmt))
         model = quantise_given(network, imported.params, imported.quantisers, info)
         return with_raw_input(model, preprocessing, data) if preprocessing else model
     if data is None:
         raise GategradError(
-            f"{imported.network.source}: holds floating-point weights, and formats are chosen by running "
-            "samples: name some with --data (an .npz file with x and y, or a known set)"
+            f"{source}: holds floating-point weights, and formats are chosen by running samples: "
+            "name some with --data (an .npz file with x and y, or a known set)"
         )
     network, params = prepared(imported.network, imported.params, preprocessing, data)
     model = quantise(network, params, data, settings)
@@ -134,19 +137,40 @@ def prepared(
         network = replace(network, layers=(layer, *behind))
         params = {PREPROCESSING: added, **params}
     network, params = fold_input_norm(network, params)
-    fmt = input_format(in_order(data.x_train, network.input.shape, data.name), network.quantisation)
+    fmt = input_format(
+        in_order(data.x_train, network.input.shape, data.name), network.quantisation, data.name
+    )
     return replace(network, input=Input(network.input.shape, fmt)), params
 
 
-def input_format(x: np.ndarray, settings: Quantisation) -> Format:
-    """Of raw samples: integers as they are, real numbers in as many bits as activations have."""
-    if x.dtype.kind == "f":
-        return choose_frac(x, max(8, settings.activation_bits), bool(x.min() < 0))
-    low, high = int(x.min()), int(x.max())
-    if low < 0:
-        return Format.for_range(low, high, 0)
-    # Bytes are bytes, though none of these may be above 127.
-    return Format(max(high.bit_length(), 8 if x.dtype == np.uint8 else 1), 0, signed=False)
+def input_format(x: np.ndarray, settings: Quantisation, name: str = "x") -> Format:
+    """Of raw samples: integers as they are, real numbers in as many bits as activations have, or up
+    to 16 where features (of samples without pixels) differ in range.
+
+    Raises :class:`GategradError` for features that one format cannot hold together.
+    """
+    if x.dtype.kind != "f":
+        low, high = int(x.min()), int(x.max())
+        if low < 0:
+            return Format.for_range(low, high, 0)
+        # Bytes are bytes, though none of these may be above 127.
+        return Format(max(high.bit_length(), 8 if x.dtype == np.uint8 else 1), 0, signed=False)
+    signed, bits = bool(x.min() < 0), max(8, settings.activation_bits)
+    if x.ndim > 2:
+        return choose_frac(x, bits, signed)
+    spread = np.ptp(x, axis=0)
+    moving = spread[spread > 0]
+    fmt = choose_frac(x, bits, signed)
+    while moving.size and fmt.width < 16 and moving.min() < STEPS * fmt.step:
+        fmt = choose_frac(x, fmt.width + 1, signed)
+    if moving.size and moving.min() < STEPS / 4 * fmt.step:
+        at = int(np.flatnonzero(spread == moving.min())[0])
+        raise GategradError(
+            f"data {name}: feature {at} goes over {moving.min():.3g}, while others reach "
+            f"{np.abs(x).max():.3g}: no format of 16 bits holds both; scale the features before "
+            "gategrad sees them, and leave the scaling out of the model"
+        )
+    return fmt
 
 
 def with_raw_input(model: Model, preprocessing: Preprocessing, data: Dataset | None) -> Model:
@@ -164,7 +188,8 @@ def with_raw_input(model: Model, preprocessing: Preprocessing, data: Dataset | N
         data.x_train, model.network.quantisation)  # fmt: skip
     if fmt.width > MAX_BITS:
         raise GategradError(
-            f"model {model.name!r}: raw samples have {fmt.width} bits; a table takes at most {MAX_BITS}"
+            f"model {model.name!r}: raw samples have {fmt.width} bits, and a table takes "
+            f"{MAX_BITS} at most"
         )
     n = np.arange(fmt.min, fmt.max + 1)
     entries = grid.quantise(preprocessing.apply(n * fmt.step))

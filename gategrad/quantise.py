@@ -180,10 +180,12 @@ def quantise_linear(context: Context, node: GraphNode) -> None:
 
 
 def add_linear(
-    context: Context, node: GraphNode, op: str, weight: np.ndarray, bias: np.ndarray, make
-) -> None:
+    context: Context, node: GraphNode, op: str, weight: np.ndarray, bias: np.ndarray, make,
+    *, free: bool = False,
+) -> None:  # fmt: skip
     """Add sums of products: ``weight`` (units x anything) and ``bias`` (units) as integers of the
-    node ``op`` with the specification ``make(x, weight format, requantisation)``."""
+    node ``op`` with the specification ``make(x, weight format, requantisation)``; ``free``: with a
+    scale a unit in any case, however much they differ."""
     _, x = context.found[node.inputs[0]]
     end, function, relu = context.activated(node)
     raw = end is context.network.output and not context.settings.output_bits
@@ -191,8 +193,8 @@ def add_linear(
     rows = weight.reshape(len(weight), -1)
     if context.settled:
         fmt, scales = context.settled.weights[node.name]
-    elif context.settings.scale == "free" and not raw:
-        fmt, scales = _free_scales(rows, bits, bias, x)
+    elif (free or context.settings.scale == "free") and not raw:
+        fmt, scales = _free_scales(rows, bits, bias, x, 2.0**-20 if free else 2.0**-10)
     else:
         fmt = choose_frac(rows, bits, signed=True)
         scales = np.full(len(rows), fmt.step)
@@ -232,13 +234,13 @@ def out_format(
     return choose_frac(values, bits, True, lambda v: row.f(v, function.beta))
 
 
-def _free_scales(weight, bits: int, bias, x: Format) -> tuple[Format, np.ndarray]:
+def _free_scales(weight, bits: int, bias, x: Format, least: float) -> tuple[Format, np.ndarray]:
     """A scale for the weights of every unit, by least squared error: ``(nominal format,
-    scales)``."""
+    scales)``; ``least``: the finest, of the coarsest."""
     top = (1 << (bits - 1)) - 1
     peak = np.abs(weight).max(axis=1)
     # No unit so fine that its multiplier vanishes beside the others' or its bias grows huge.
-    floor = max(peak.max() / 1024, 2.0**-40)
+    floor = max(peak.max() * least, 2.0**-40)
     floor = np.maximum(floor, np.abs(bias) / x.step * top / 2.0**24)
     peak = np.maximum(peak, floor)
     best = np.full(len(weight), np.inf)
@@ -256,7 +258,10 @@ def _requantise(acc: Format, out: Format, ratios: Sequence[float]) -> Requantise
     if np.all(np.asarray(ratios) == 1.0):
         return RequantiseSpec.by_shift(acc, out)
     total = np.asarray(ratios) * 2.0 ** (out.frac - acc.frac)
-    shift = MULTIPLIER_BITS - int(np.ceil(np.log2(total.max())))
+    # More bits where units differ, so that the least of them keeps some.
+    apart = int(np.log2(total.max() / total.min()))
+    bits = min(MULTIPLIER_BITS + max(0, apart - 7), 30)
+    shift = bits - int(np.ceil(np.log2(total.max())))
     multipliers = np.clip(np.rint(total * 2.0**shift), 1, None).astype(np.int64)
     return RequantiseSpec(acc, out, shift, Rounding.NEAREST, tuple(multipliers.tolist()))
 

@@ -131,8 +131,12 @@ def _for_vectors(values, lanes: int, vectors: int) -> list[int]:
 
 
 def _side_by_side(spec: RequantiseSpec, lanes: int, vectors: int) -> RequantiseSpec:
-    """The requantisation with the multipliers, if they differ, in the order of a beat."""
-    if vectors == 1 or len(spec.multipliers) < 2:
+    """The requantisation with multipliers and offsets, if they differ, in the order of a beat."""
+    if vectors == 1:
         return spec
-    repeated = [m or 1 for m in _for_vectors(spec.multipliers, lanes, vectors)]  # 1 for padding
-    return dataclasses.replace(spec, multipliers=tuple(repeated))
+    multipliers, offsets = spec.multipliers, spec.offsets
+    if len(multipliers) > 1:  # 1 for padding
+        multipliers = tuple(m or 1 for m in _for_vectors(multipliers, lanes, vectors))
+    if len(offsets) > 1:
+        offsets = tuple(_for_vectors(offsets, lanes, vectors))
+    return dataclasses.replace(spec, multipliers=multipliers, offsets=offsets)

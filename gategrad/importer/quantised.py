@@ -4,20 +4,21 @@ A quantiser makes no layer: what it says is kept for the layer that gives the te
 constant that it quantises.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from gategrad.golden.format import Rounding
+from gategrad.image_layers import MaxPool2D
 from gategrad.importer import elementwise
 from gategrad.importer.builder import Builder, Refused, Rules, Tensor
 from gategrad.importer.ir import Op
-from gategrad.image_layers import MaxPool2D
 from gategrad.layers import Flatten, Reshape
 from gategrad.quantisers import Quantiser
 
 #: Roundings of QONNX as functions, for weights.
-_ROUND = {
+_ROUND: dict[str, Callable[[Any], Any]] = {
     "ROUND": np.rint,
     "HALF_EVEN": np.rint,
     "FLOOR": np.floor,
@@ -87,7 +88,9 @@ def _along(numbers: np.ndarray, value: np.ndarray, axis: int | None) -> np.ndarr
     return numbers.reshape([-1 if k == axis else 1 for k in range(value.ndim)])
 
 
-def _constant(b: Builder, op: Op, value: np.ndarray, n: Any, q: Quantiser, axis: int | None) -> None:
+def _constant(
+    b: Builder, op: Op, value: np.ndarray, n: Any, q: Quantiser, axis: int | None
+) -> None:
     """The first output of ``op`` is a constant, of integers ``n``."""
     scale, zero = (_along(part, value, axis) for part in (q.scale, q.zero))
     real = (n - zero) * scale
