@@ -21,6 +21,7 @@ from gategrad.errors import GategradError
 if TYPE_CHECKING:
     from gategrad.api import build as build
     from gategrad.api import check as check
+    from gategrad.api import configure as configure
     from gategrad.api import flash as flash
     from gategrad.api import generate as generate
     from gategrad.api import load as load
@@ -57,7 +58,9 @@ __version__ = "0.1.0"
 
 # Where the names live; fetched when first asked for, since everything below imports this package.
 _HOMES = {
-    "gategrad.api": ("build", "check", "flash", "generate", "load", "run", "simulate", "train"),
+    "gategrad.api": (
+        "build", "check", "configure", "flash", "generate", "load", "run", "simulate", "train",
+    ),
     "gategrad.data": ("Dataset", "load_data"),
     "gategrad.graph": ("Input", "Network", "Quantisation", "Training"),
     "gategrad.image_layers": (

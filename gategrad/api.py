@@ -5,8 +5,9 @@
 and a note. All raise :class:`GategradError` on bad input.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,18 +21,59 @@ from gategrad.boards.report import BuildReport
 from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, load_data, raw_inputs
 from gategrad.graph import Network
+from gategrad.loading import Preprocessing, load_model
 from gategrad.model import Model
 from gategrad.precision import requantise
 from gategrad.trade import Precision
 from gategrad.verbs import Built
 
+if TYPE_CHECKING:
+    from gategrad.configuration import Config
+
 AnyModel = Model | str | Path
 AnyData = Dataset | str | Path
 
 
-def load(path: str | Path) -> Model:
-    """Read a MODEL file."""
-    return Model.load(path)
+def load(
+    path: str | Path,
+    data: AnyData | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    input_scale: float = 1.0,
+    input_mean: float | Sequence[float] = 0.0,
+    input_std: float | Sequence[float] = 1.0,
+) -> Model:
+    """Read a MODEL: an .npz file of gategrad, or an .onnx file.
+
+    ``data`` calibrates an .onnx file of floating point. The network takes raw samples and sees
+    ``(x * input_scale - input_mean) / input_std``; ``input_shape``: of a sample, where the file
+    leaves it open. See :func:`gategrad.loading.load_model`.
+    """
+    preprocessing = _preprocessing(input_scale, input_mean, input_std)
+    return load_model(path, data, preprocessing=preprocessing, input_shape=input_shape)
+
+
+def configure(
+    path: str | Path,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    input_scale: float = 1.0,
+    input_mean: float | Sequence[float] = 0.0,
+    input_std: float | Sequence[float] = 1.0,
+) -> "Config":
+    """What there is to choose about an .onnx file: see :class:`gategrad.configuration.Config`."""
+    from gategrad.configuration import Config
+    from gategrad.importer import load as load_onnx
+
+    preprocessing = _preprocessing(input_scale, input_mean, input_std)
+    return Config(load_onnx(path, input_shape), preprocessing)
+
+
+def _preprocessing(scale: float, mean, std) -> Preprocessing:
+    def numbers(value) -> tuple[float, ...]:
+        return tuple(float(v) for v in np.ravel(value))
+
+    return Preprocessing(float(scale), numbers(mean), numbers(std))
 
 
 def train(
@@ -61,7 +103,7 @@ def quantise(
 
     The new model is ``model`` of what it returns. See :func:`gategrad.precision.requantise`.
     """
-    model = _model(model)
+    model = load_model(model, data) if isinstance(model, (str, Path)) else model
     return requantise(
         model, _data(data, model), accuracy_drop=accuracy_drop, weight_bits=weight_bits,
         activation_bits=activation_bits, scale=scale, progress=progress,
@@ -108,7 +150,7 @@ def simulate(
 
     See :func:`gategrad.backends.simulate`.
     """
-    model = _model(model)
+    model = _model(model, data)
     x, y = _samples(model, data, samples)
     return backends.simulate(
         model, x, y, backend=backend, board=board, rate=rate, progress=progress
@@ -158,15 +200,17 @@ def run(
 
     See :func:`gategrad.device.run`.
     """
-    model = _model(model)
+    model = _model(model, data)
     x, y = _samples(model, data, samples)
     return device.run(
         model, port, x, y, build=build, board=board, baud=baud, progress=progress
     )
 
 
-def _model(model: AnyModel) -> Model:
-    return model if isinstance(model, Model) else Model.load(model)
+def _model(model: AnyModel, data: AnyData | np.ndarray | None = None) -> Model:
+    if isinstance(model, Model):
+        return model
+    return load_model(model, None if isinstance(data, np.ndarray) else data)
 
 
 def _data(data: AnyData, network: Network | Model) -> Dataset:

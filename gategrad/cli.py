@@ -17,7 +17,7 @@ from gategrad.cli_options import (
     POSITIVE,
     as_json,
     board_option,
-    check_output,
+    calibrating_data,
     data_option,
     emit,
     model_argument,
@@ -33,6 +33,8 @@ from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.generation import DESCRIPTION
 from gategrad.graph import Network
+from gategrad.importer.ir import Unsupported
+from gategrad.model import Model
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -89,7 +91,6 @@ def train(net: str, data: str, output: str, as_json: bool) -> None:
     """
     network = Network.load(net)
     dataset = load_data(data, network)
-    check_output(output)
     with Stages() as stages:
         model = api.train(network, dataset, progress=stages)
     model.save(output)
@@ -108,10 +109,11 @@ def train(net: str, data: str, output: str, as_json: bool) -> None:
 
 @cli.command()
 @model_argument
+@calibrating_data
 @board_option
 @rate_option
 @as_json
-def check(model: str, board: str | None, rate: float | None, as_json: bool) -> None:
+def check(model: Model, board: str | None, rate: float | None, as_json: bool) -> None:
     """Show formats, plan, resources and rate of MODEL, and whether it fits the board.
 
     \b
@@ -132,6 +134,7 @@ def check(model: str, board: str | None, rate: float | None, as_json: bool) -> N
 
 @cli.command()
 @model_argument
+@calibrating_data
 @board_option
 @output_option
 @rate_option
@@ -139,7 +142,7 @@ def check(model: str, board: str | None, rate: float | None, as_json: bool) -> N
 @click.option("--name", default="core", show_default=True, help="Of the Verilog module.")
 @as_json
 def generate(
-    model: str,
+    model: Model,
     board: str | None,
     output: str,
     rate: float | None,
@@ -183,7 +186,7 @@ def generate(
 @rate_option
 @as_json
 def simulate(
-    model: str,
+    model: Model,
     data: str,
     samples: int | None,
     backend: str,
@@ -219,6 +222,7 @@ def show(result: Simulation, wanted: int | None, as_json: bool) -> int:
 
 @cli.command()
 @model_argument
+@calibrating_data
 @required_board
 @output_option
 @rate_option
@@ -226,7 +230,7 @@ def show(result: Simulation, wanted: int | None, as_json: bool) -> int:
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the placer.")
 @as_json
 def build(
-    model: str,
+    model: Model,
     board: str,
     output: str,
     rate: float | None,
@@ -283,7 +287,7 @@ def flash(directory: str, board: str | None, as_json: bool) -> None:
 @click.option("--baud", type=click.IntRange(1), help="Bits a second; default: the board's.")
 @as_json
 def run(
-    model: str,
+    model: Model,
     port: str,
     data: str,
     samples: int | None,
@@ -320,6 +324,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         context = getattr(error, "ctx", None)
         where = f" (see {context.command_path} --help)" if context else ""
         _complain(error.format_message() + where, 2)
+    except Unsupported as error:
+        for line in str(error).splitlines()[:-1]:
+            click.echo(f"gategrad: {line.strip()}", err=True)
+        _complain(str(error).splitlines()[-1], 2)
     except (GategradError, OSError) as error:
         _complain(str(error), 2)
 

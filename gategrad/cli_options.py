@@ -1,6 +1,9 @@
 """What the commands share: their options, and how they answer."""
 
+import functools
+import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import click
 
 from gategrad.data import KNOWN
 from gategrad.errors import GategradError
+from gategrad.loading import Preprocessing, load_model, parse_shape
 
 POSITIVE = click.FloatRange(0, min_open=True)
 
@@ -22,9 +26,20 @@ samples_option = click.option(
     "--samples", type=click.IntRange(1), help="How many; default: all held-out ones."
 )
 output_option = click.option("-o", "--output", required=True, help="Folder to write.")
-model_argument = click.argument("model")
+calibrating_data = click.option(
+    "--data", help="Samples that choose the formats of a float .onnx MODEL; as of `simulate`."
+)
+
+
+def _writable(context: click.Context, option: click.Parameter, path: str) -> str:
+    """Refuse a file that cannot be written: said before the work, not after."""
+    if Path(path).is_dir() or not Path(path).parent.is_dir():
+        raise GategradError(f"{path}: cannot be written: not a file in a folder that exists")
+    return path
+
+
 model_output_option = click.option(
-    "-o", "--output", required=True, help="MODEL file to write (.npz)."
+    "-o", "--output", required=True, callback=_writable, help="MODEL file to write (.npz)."
 )
 
 
@@ -33,7 +48,40 @@ def emit(answer: dict[str, Any]) -> None:
     click.echo(json.dumps(answer, indent=2, allow_nan=False))
 
 
-def check_output(path: str) -> None:
-    """Refuse a file that cannot be written: said before the work, not after."""
-    if Path(path).is_dir() or not Path(path).parent.is_dir():
-        raise GategradError(f"{path}: cannot be written: not a file in a folder that exists")
+def model_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """MODEL, and what an .onnx file may leave open: the command gets a :class:`Model`."""
+
+    takes_data = "data" in inspect.signature(command).parameters
+
+    @click.argument("model")
+    @click.option("--input-shape", metavar="SIZES", help="Of a sample of an .onnx MODEL: 3,32,32.")
+    @click.option("--input-scale", type=float, default=1.0, help="What it sees: x * scale ...")
+    @click.option("--input-mean", default="0", metavar="M[,M...]", help="... less the mean ...")
+    @click.option("--input-std", default="1", metavar="S[,S...]", help="... by the deviation.")
+    @functools.wraps(command)
+    def wrapper(
+        model: str,
+        input_shape: str | None,
+        input_scale: float,
+        input_mean: str,
+        input_std: str,
+        **others: Any,
+    ) -> Any:
+        found = load_model(
+            model,
+            others.get("data"),
+            preprocessing=Preprocessing(input_scale, _numbers(input_mean), _numbers(input_std)),
+            input_shape=parse_shape(input_shape) if input_shape else None,
+        )
+        if not takes_data:
+            others.pop("data")
+        return command(model=found, **others)
+
+    return wrapper
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise GategradError(f"numbers such as 0.5 or 0.4,0.5,0.6, not {text!r:.40}") from None

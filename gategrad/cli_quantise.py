@@ -5,13 +5,13 @@ import click
 from gategrad import api, tables
 from gategrad.cli_options import (
     as_json,
-    check_output,
     data_option,
     emit,
     model_argument,
     model_output_option,
 )
 from gategrad.console import Stages, out
+from gategrad.model import Model
 from gategrad.trade import check_plot
 
 BITS = click.IntRange(2, 16)
@@ -34,7 +34,7 @@ BITS = click.IntRange(2, 16)
 @model_output_option
 @as_json
 def quantise(
-    model: str,
+    model: Model,
     data: str,
     accuracy_drop: float | None,
     weight_bits: int | None,
@@ -53,7 +53,6 @@ def quantise(
     Example:
       gategrad quantise mnist.npz --data mnist --accuracy-drop 0.5 --plot trade.svg -o narrow.npz
     """
-    check_output(output)
     if plot:
         check_plot(plot)
     with Stages() as stages:

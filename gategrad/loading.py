@@ -4,13 +4,14 @@ A model with quantisers of its own (QDQ, QONNX) becomes the integers that they s
 point gets formats from samples of ``data``.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gategrad.data import Dataset, in_order
+from gategrad.data import Dataset, in_order, load_data
 from gategrad.errors import GategradError
 from gategrad.fold import fold_input_norm
 from gategrad.given import quantise_given
@@ -59,7 +60,7 @@ class Preprocessing:
 
 def load_model(
     path: str | Path,
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     *,
     preprocessing: Preprocessing | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -79,7 +80,10 @@ def load_model(
         return Model.load(path)
     from gategrad.importer import load
 
-    return quantised(load(path, input_shape), data, preprocessing, settings)
+    imported = load(path, input_shape)
+    if data is not None and not isinstance(data, Dataset):
+        data = load_data(data, imported.network)
+    return quantised(imported, data, preprocessing, settings)
 
 
 def quantised(
@@ -204,3 +208,11 @@ def with_raw_input(model: Model, preprocessing: Preprocessing, data: Dataset | N
     ]
     grids = {PREPROCESSING if name == INPUT else name: g for name, g in model.grids.items()}
     return model.replace(input=Input(model.input.shape, fmt), nodes=tuple(nodes), grids=grids)
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """``3,32,32`` or ``3x32x32``; raises :class:`GategradError`."""
+    parts = re.split(r"[,x ]+", text.strip())
+    if not all(part.isdigit() and 0 < int(part) <= 1 << 20 for part in parts):
+        raise GategradError(f"a shape is sizes such as 3,32,32, not {text!r:.40}")
+    return tuple(int(part) for part in parts)

@@ -74,3 +74,13 @@ class OnnxModel:
         assert zeros or np.abs(wanted).max() > 1e-3, "a test of zeros tests nothing"
         reference.check_parameters(found.network, found.params)
         return found
+
+
+def ops(found):
+    """Operations of an imported network."""
+    return [node.op for node in found.network.nodes]
+
+
+def names(found):
+    """Names of its nodes."""
+    return [node.name for node in found.network.nodes]

@@ -14,7 +14,7 @@ from link_support import SimulatedPort
 from small_models import digits, noise, sigmoids, wrong_core
 
 import gategrad
-from gategrad import api, backends, cli, device
+from gategrad import api, backends, cli, cli_options, device
 from gategrad.boards import flash as flash_module
 from gategrad.boards.host import Link
 from gategrad.core import Core
@@ -416,7 +416,7 @@ def test_interrupt(gg, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "check", interrupted)
+    monkeypatch.setattr(cli_options, "load_model", interrupted)
     status, out, err = gg("check x.npz")
     assert (status, out, err.strip()) == (130, "", "gategrad: interrupted")
 

@@ -2,7 +2,6 @@
 model's folder is opened, and what is wrong is said by name."""
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def parse(path: str | Path, input_shape: Shape | None = None) -> Graph:
         raise GategradError(f"{path}: the graph has no outputs")
     ops = _ops(path, graph)
     found = Graph(
-        graph.name or path.stem, str(path), _opset(path, model), inputs, outputs, ops, constants, {}
+        path.stem, str(path), _opset(path, model), inputs, outputs, ops, constants, {}
     )
     found.types = types
     _check_names(found)
@@ -344,11 +343,3 @@ def _in_order(graph: Graph, given: set[str], producers: dict[str, Op]) -> list[O
             "cycle"
         )
     return ordered
-
-
-def parse_shape(text: str) -> Shape:
-    """``3,32,32`` or ``3x32x32``; raises :class:`GategradError`."""
-    parts = re.split(r"[,x ]+", text.strip())
-    if not all(part.isdigit() and 0 < int(part) <= 1 << 20 for part in parts):
-        raise GategradError(f"a shape is sizes such as 3,32,32, not {text!r:.40}")
-    return tuple(int(part) for part in parts)
