@@ -98,13 +98,21 @@ class Precision:
                     [r.kilobytes for r in rows], [100 * r.accuracy for r in rows],
                     c=colour, label=label, s=60 if label == "chosen" else 25, zorder=3,
                 )  # fmt: skip
+        # Steps of single layers lie close together: their names would hide each other.
+        named: dict[tuple[float, float], list[str]] = {}
         for row in self.rows:
-            # Steps of single layers lie close together: their names would hide each other.
-            if ":" not in row.step or row.chosen:
-                axes.annotate(
-                    row.step, (row.kilobytes, 100 * row.accuracy), xytext=(5, -10),
-                    textcoords="offset points", fontsize=7,
-                )  # fmt: skip
+            if ":" not in row.step and not row.chosen:
+                named.setdefault((row.kilobytes, row.accuracy), []).append(row.step)
+        for (memory, accuracy), steps in named.items():
+            axes.annotate(
+                ", ".join(steps), (memory, 100 * accuracy), xytext=(-5, -10),
+                textcoords="offset points", fontsize=7, ha="right",
+            )  # fmt: skip
+        chosen = self.chosen
+        axes.annotate(
+            chosen.step, (chosen.kilobytes, 100 * chosen.accuracy), xytext=(-5, 8),
+            textcoords="offset points", fontsize=7, ha="right", color="tab:red",
+        )  # fmt: skip
         axes.axhline(100 * self.float_accuracy, color="black", linewidth=0.8, label="float")
         if limit is not None:
             axes.axhline(limit, color="black", linewidth=0.8, linestyle=":", label="limit")
