@@ -31,6 +31,7 @@ from gategrad.graph import INPUT, GraphNode, Network
 from gategrad.image_layers import BatchNorm
 from gategrad.layers import Activation, Dense
 from gategrad.model import Model, Node
+from gategrad.quantise import becoming_integers
 from gategrad.quantisers import Grid, Quantiser, Quantisers
 from gategrad.reference import Params
 
@@ -101,7 +102,8 @@ def quantise_given(
 ) -> Model:
     """The integers of ``network`` as ``quantisers`` say.
 
-    Raises :class:`GategradError` naming the layer whose values nothing quantises.
+    Raises :class:`GategradError` naming the layer whose values nothing quantises, or whose numbers
+    are beyond all formats.
     """
     quantiser = quantisers.activations.get(INPUT)
     grid = quantiser.grid if quantiser else Grid.of(network.input.format)
@@ -109,7 +111,8 @@ def quantise_given(
     made.found[INPUT] = (INPUT, grid)
     for node in network.nodes:
         if node.name not in made.found:
-            _RULES[_kind(node)](made, node)
+            with becoming_integers(network, node.name):
+                _RULES[_kind(node)](made, node)
     named = {name: grid for name, grid in made.found.values()}
     return Model(
         network.name,
@@ -241,6 +244,12 @@ def _requantise(
 ) -> RequantiseSpec:  # fmt: skip
     """Accumulators times ``ratios`` plus ``rest`` (in steps of the output), each one or a unit."""
     grid, ends = quantiser.grid, _ends(quantiser, function)
+    if quantiser.bipolar:
+        # Twice a whole number and one more is never 0, and its end is its sign.
+        offsets = 2 * np.floor(rest / ratios).astype(np.int64) + 1
+        return RequantiseSpec(
+            acc, grid.format, 0, Rounding.FLOOR, (2,), 0, tuple(offsets.tolist()), -1, 1
+        )
     power = -round(math.log2(ratios[0]))
     common: dict[str, Any] = {"rounding": quantiser.rounding, "zero_point": grid.zero, **ends}
     if np.all(ratios == 2.0**-power):
@@ -322,6 +331,8 @@ def _lookup(made: Given, node: GraphNode, f: Callable[[np.ndarray], np.ndarray])
         quantiser = Quantiser(scale, 0, width, signed)
     grid = quantiser.grid
     entries = np.rint(f(x.real(n)) / grid.scale) + grid.zero
+    if quantiser.bipolar:
+        entries = np.where(f(x.real(n)) >= 0, 1.0, -1.0)
     entries = np.clip(entries, quantiser.low, quantiser.high).astype(np.int64)
     made.add(node, "lookup", LookupSpec(x.format, grid.format, tuple(entries.tolist())), grid)
 
@@ -395,6 +406,12 @@ def _add(made: Given, node: GraphNode) -> None:
         grid = Grid(acc, step / 2.0**shift, -lifted)
         low = None if function is None else min(acc.max, max(acc.min, -lifted))
         spec = RequantiseSpec(acc, acc, 0, Rounding.NEAREST, low=low)
+    elif quantiser.bipolar:
+        grid, factors = quantiser.grid, (2 * factors[0], 2 * factors[1])
+        acc = sum_of_two(a.format, b.format, factors)
+        spec = RequantiseSpec(
+            acc, grid.format, 0, Rounding.FLOOR, (), 0, (2 * lifted + 1,), -1, 1
+        )
     else:
         grid = quantiser.grid
         spec = RequantiseSpec(

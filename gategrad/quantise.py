@@ -1,7 +1,8 @@
 """From a float network to integers: formats chosen from the weights and from a measured run."""
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +118,7 @@ def quantise(
     """
     settings = settings or network.quantisation
     network, params = fold_batch_norm(network, params)
-    reference.check_parameters(network, params, f"network {network.name!r}")
+    reference.check_parameters(network, params, network.source or f"network {network.name!r}")
     values = sum(math.prod(node.shape) for node in network.nodes)
     count = min(CALIBRATION, max(16, VALUES // values))
     raw = raw_inputs(data.x_train[:count], network.input.shape, network.input.format, data.name)
@@ -143,6 +144,23 @@ def quantise(
     )
 
 
+@contextlib.contextmanager
+def becoming_integers(network: Network, name: str) -> Iterator[None]:
+    """Where the numbers of the layer ``name`` become integers: what formats cannot hold and
+    arithmetic cannot do is raised as a :class:`GategradError` that names file and layer."""
+    at = f"{network.source}: " if network.source else ""
+    try:
+        with np.errstate(over="raise", divide="raise", invalid="raise"):
+            yield
+    except GategradError as error:
+        raise GategradError(f"{at}{error}") from None
+    except (ArithmeticError, ValueError) as error:
+        raise GategradError(
+            f"{at}layer {name!r}: its numbers make no integers that hardware holds ({error}); look "
+            "for extreme ones in its weights, its bias, its scales and what goes into it"
+        ) from None
+
+
 def _finetune_epochs(network: Network, settings: Quantisation) -> int:
     if settings.finetune is not None:
         return settings.finetune
@@ -158,7 +176,9 @@ def _build(network: Network, params: Params, settings: Quantisation, x, settled=
     context.found[INPUT] = (INPUT, network.input.format)
     for node in network.nodes:
         if node.name not in context.found:  # an activation may be part of the node before it
-            OPERATIONS[node.op].quantise.load()(context, node)
+            rule = OPERATIONS[node.op].quantise.load()
+            with becoming_integers(network, node.name):
+                rule(context, node)
     if not context.nodes:
         raise GategradError(f"network {network.name!r}: nothing to compute")
     return context

@@ -38,7 +38,8 @@ class Quantiser:
     QONNX's Quant do it; ``scale * (n - zero)`` is what it stands for.
 
     ``scale``, ``zero``: one each, or one a unit or filter (weights only); ``narrow``: without the
-    least of the integers, so that those of weights are symmetric.
+    least of the integers, so that those of weights are symmetric; ``bipolar``: the sign alone, 1
+    for what is at least 0 and -1 for the rest (QONNX's BipolarQuant).
     """
 
     scale: Any
@@ -47,6 +48,7 @@ class Quantiser:
     signed: bool
     narrow: bool = False
     rounding: Rounding = Rounding.HALF_EVEN
+    bipolar: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", np.asarray(self.scale, np.float64).reshape(-1))

@@ -119,6 +119,7 @@ class Precision:
         axes.set_xlabel("weights, kB")
         axes.set_ylabel(f"accuracy on {self.samples} held-out samples, %")
         axes.set_title(self.model.name)
+        axes.margins(x=0.15)  # for the names
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
         # The same file every time.

@@ -208,3 +208,27 @@ def test_what_nothing_quantises_is_named():
     params, quantisers, _ = given(network)
     with pytest.raises(GategradError, match="layer 'hidden': its weights are not quantised"):
         quantise_given(network, params, Quantisers(quantisers.activations, {}))
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3, -0.25])
+def test_signs(bias):
+    """At least 0 is +1, less is -1, whatever bits the bias has; of sums of two tensors as well."""
+    layers = [Dense(2, name="a"), Dense(2, inputs=("input",), name="b")]
+    network = Network([*layers, Add(inputs=("a", "b"), name="sum"), Dense(2, name="out")], (1,))
+    params = reference.initialise(network)
+    params["a"] = {"weight": np.array([[0.25], [-0.5]]), "bias": np.array([bias, -bias])}
+    params["b"] = {"weight": np.array([[0.5], [0.25]]), "bias": np.zeros(2)}
+    params["out"] = {"weight": np.eye(2), "bias": np.zeros(2)}
+    sign = Quantiser(0.7, 0, 2, True, narrow=True, bipolar=True)
+    byte = Quantiser(2.0**-4, 0, 8, True)
+    weights = {name: Quantiser(0.25, 0, 4, True) for name in ("a", "b")}
+    weights["out"] = Quantiser(1.0, 0, 2, True)
+    n = np.arange(-128, 128).reshape(-1, 1)
+    x = n / 16
+    for signed in ("a", "sum"):
+        activations = {"input": byte, "a": byte, "b": byte, "sum": byte} | {signed: sign}
+        model = quantise_given(network, params, Quantisers(activations, weights))
+        a = x @ params["a"]["weight"].T + params["a"]["bias"]
+        if signed == "sum":
+            a = quantised(byte, a) + quantised(byte, x @ params["b"]["weight"].T)
+        assert (model.trace(n)[signed] == np.where(a >= 0, 1, -1)).all()

@@ -55,7 +55,10 @@ def _quantise(b: Builder, x: Tensor, op: Op, quantiser: Quantiser) -> None:
 
 
 def _same(a: Quantiser, b: Quantiser) -> bool:
-    return a.grid == b.grid and (a.low, a.high, a.rounding) == (b.low, b.high, b.rounding)
+    def kind(q: Quantiser) -> tuple:
+        return q.grid, q.low, q.high, q.rounding, q.bipolar
+
+    return kind(a) == kind(b)
 
 
 def _scales(b: Builder, op: Op) -> tuple[np.ndarray, np.ndarray]:
@@ -189,13 +192,14 @@ def bipolar_quant(b: Builder, op: Op) -> None:
     """QONNX: ``scale`` where the value is at least 0, else ``-scale``."""
     scale = np.asarray(b.constant(op, 1), np.float64)
     x = b.tensor(op)
-    if x.constant is None:
-        raise Refused("makes signs of activations", "two bits, as of Quant, are the fewest")
-    value = np.asarray(x.constant, np.float64)
-    if scale.size == 0 or scale.min() <= 0:
+    if scale.size == 0 or not np.isfinite(scale).all() or scale.min() <= 0:
         raise Refused("has a scale that is not above zero", "quantise the model again")
+    q = Quantiser(scale, 0, 2, True, narrow=True, bipolar=x.constant is None)
+    if x.constant is None:
+        _quantise(b, b.value(op), op, q)
+        return
+    value = np.asarray(x.constant, np.float64)
     axis = _axis(op, value, scale, 1)
-    q = Quantiser(scale, 0, 2, True, narrow=True)
     _constant(b, op, value, np.where(value >= 0, 1.0, -1.0), q, axis)
 
 
