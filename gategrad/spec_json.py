@@ -16,10 +16,15 @@ def spec_to_json(spec: Any) -> Any:
     if isinstance(spec, Enum):
         return spec.value
     if dataclasses.is_dataclass(spec):
-        return {f.name: spec_to_json(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+        kept = [f for f in dataclasses.fields(spec) if not _left_out(f, getattr(spec, f.name))]
+        return {f.name: spec_to_json(getattr(spec, f.name)) for f in kept}
     if isinstance(spec, tuple):
         return [spec_to_json(item) for item in spec]
     return spec
+
+
+def _left_out(field: dataclasses.Field, value: Any) -> bool:
+    return "leave_out" in field.metadata and value == field.default
 
 
 def spec_from_json(kind: Any, value: Any, key: str = "spec") -> Any:

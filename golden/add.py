@@ -1,11 +1,11 @@
 """Add (a residual connection): two tensors brought to a common scale, added, requantised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gategrad.golden import requantise
-from gategrad.golden.format import Format
+from gategrad.golden.format import ADDED, Format
 from gategrad.golden.requantise import RequantiseSpec
 
 
@@ -25,11 +25,11 @@ class AddSpec:
     a: Format
     b: Format
     requantise: RequantiseSpec
-    factors: tuple[int, ...] = ()
+    factors: tuple[int, ...] = field(default=(), metadata=ADDED)
 
     def __post_init__(self) -> None:
-        factors = tuple(int(f) for f in self.factors) or aligned(self.a, self.b)
-        object.__setattr__(self, "factors", factors)
+        object.__setattr__(self, "factors", tuple(int(f) for f in self.factors))
+        factors = self.coefficients
         if len(factors) != 2 or not 0 < min(factors) <= max(factors) <= 1 << 24:
             raise ValueError(f"factors must be two of 1 to 2**24, not {factors}")
         if self.size < 1:
@@ -42,6 +42,11 @@ class AddSpec:
             )
         if self.requantise.multipliers or len(self.requantise.offsets) > 1:
             raise ValueError("an addition has no multipliers, and one offset")
+
+    @property
+    def coefficients(self) -> tuple[int, ...]:
+        """What the inputs are multiplied by."""
+        return self.factors or aligned(self.a, self.b)
 
     @property
     def formats(self) -> tuple[Format, ...]:
@@ -69,4 +74,5 @@ def acc_format(a: Format, b: Format, factors: tuple[int, ...] = ()) -> Format:
 def forward(spec: AddSpec, a, b) -> np.ndarray:
     """Samples x size, twice -> samples x size, int64."""
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
-    return requantise.forward(spec.requantise, a * spec.factors[0] + b * spec.factors[1])
+    fa, fb = spec.coefficients
+    return requantise.forward(spec.requantise, a * fa + b * fb)

@@ -1,13 +1,13 @@
 """Convolution: ``out[y, x] = requantise(weight @ window[y, x] + bias)``, with groups."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gategrad.golden import requantise
 from gategrad.golden.exact import matmul
-from gategrad.golden.format import Format
+from gategrad.golden.format import ADDED, Format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.window import WindowSpec, windows
 
@@ -33,7 +33,7 @@ class ConvSpec:
     x: Format
     weight: Format
     requantise: RequantiseSpec
-    fill: int = 0
+    fill: int = field(default=0, metadata=ADDED)
 
     def __post_init__(self) -> None:
         channels = self.window.channels

@@ -14,6 +14,9 @@ from typing import Self
 import numpy as np
 
 MAX_WIDTH = 62  # sums and shifts stay inside int64
+#: Of fields of specifications that files leave out while they have their default: those written
+#: before the field was there stay as they are, and so does the hash of what they describe.
+ADDED = {"leave_out": "default"}
 
 
 class Rounding(Enum):

@@ -1,11 +1,11 @@
 """Pooling: the greatest, or the sum, of each channel's window; an average is a scaled sum."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gategrad.golden import requantise
-from gategrad.golden.format import Format
+from gategrad.golden.format import ADDED, Format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.window import WindowSpec, windows
 
@@ -24,7 +24,7 @@ class PoolSpec:
     window: WindowSpec
     x: Format
     requantise: RequantiseSpec | None = None
-    fill: int = 0
+    fill: int = field(default=0, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if self.kind not in ("max", "sum"):

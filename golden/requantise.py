@@ -6,11 +6,11 @@ shift where they are not::
     out = clip(round((acc * multiplier[channel] + offset[channel]) / 2**shift) + zero_point)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from gategrad.golden.format import Format, Rounding, round_shift
+from gategrad.golden.format import ADDED, Format, Rounding, round_shift
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class RequantiseSpec:
     rounding: Rounding
     multipliers: tuple[int, ...] = ()
     zero_point: int = 0
-    offsets: tuple[int, ...] = ()
-    low: int | None = None
-    high: int | None = None
+    offsets: tuple[int, ...] = field(default=(), metadata=ADDED)
+    low: int | None = field(default=None, metadata=ADDED)
+    high: int | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         for name in ("multipliers", "offsets"):

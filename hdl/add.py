@@ -39,11 +39,11 @@ class Add(Component):
     @property
     def latency(self) -> int:
         """Cycles from a transfer in to the first chance out."""
-        return stages(additions(self.spec.factors)) + self.requantise.latency
+        return stages(additions(self.spec.coefficients)) + self.requantise.latency
 
     def cost(self) -> Resources:
         """Adders with a register a lane, and the requantisation."""
-        spec, parts = self.spec, additions(self.spec.factors)
+        spec, parts = self.spec, additions(self.spec.coefficients)
         # Those behind the first are as wide as a sum of about half of the digits.
         mean = (spec.requantise.acc.width + max(spec.a.width, spec.b.width) + 2) // 2
         width = spec.requantise.acc.width + (parts - 2) * mean
@@ -54,7 +54,7 @@ class Add(Component):
         m = Module()
         m.submodules.requantise = requantise = self.requantise
         pipe = Pipe(m, self.i_0.valid & self.i_1.valid, requantise.i)
-        inputs = zip((self.i_0, self.i_1), self.spec.factors, strict=True)
+        inputs = zip((self.i_0, self.i_1), self.spec.coefficients, strict=True)
         parts = [[digits(i.payload[k], f) for k in range(self.lanes)] for i, f in inputs]
         sums = add_up(pipe, [a + b for a, b in zip(*parts, strict=True)])
         m.d.comb += [

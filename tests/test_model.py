@@ -1,5 +1,6 @@
 """MODEL: golden values, and files that come back the same or are refused by name."""
 
+import dataclasses
 import json
 import os
 import time
@@ -12,10 +13,12 @@ from gategrad import GategradError, reference
 from gategrad.data import Dataset
 from gategrad.files import read_npz, write_atomic, write_npz
 from gategrad.golden.format import Format
+from gategrad.golden.requantise import RequantiseSpec
 from gategrad.graph import Network
 from gategrad.layers import Dense
 from gategrad.model import Model
 from gategrad.quantise import quantise
+from gategrad.spec_json import spec_from_json, spec_to_json
 
 
 def make(inputs=6, hidden=5, outputs=3, activation="sigmoid") -> Model:
@@ -337,3 +340,14 @@ def test_golden_speed():
     start = time.perf_counter()
     model.forward(x)
     assert 5000 / (time.perf_counter() - start) > 10_000
+
+
+def test_files_leave_out_what_they_never_had():
+    """A field that is added later must not change the files, and the hash, of what does without."""
+    spec = RequantiseSpec.by_shift(Format(8, 4), Format(4, 0))
+    assert set(spec_to_json(spec)) == {
+        "acc", "out", "shift", "rounding", "multipliers", "zero_point",
+    }  # fmt: skip
+    assert "offsets" in spec_to_json(dataclasses.replace(spec, offsets=(1,)))
+    again = spec_from_json(RequantiseSpec, spec_to_json(spec))
+    assert again == spec
