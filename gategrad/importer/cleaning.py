@@ -66,15 +66,19 @@ def _remove_nothing(graph: Graph) -> None:
     kept = []
     for op in graph.ops:
         op.inputs = [alias.get(name, name) for name in op.inputs]
-        cast = op.type == "Cast" and op.attributes.get("to") in _FLOATS
-        # From integers a Cast makes numbers for floating point, which is nothing here either.
-        passes = cast and op.inputs[0] not in graph.constants
-        if (op.domain == "" and op.type in _NOTHING and not _learns(graph, op)) or passes:
+        if op.domain == "" and _does_nothing(graph, op):
             alias[op.outputs[0]] = op.inputs[0]
         else:
             kept.append(op)
     graph.ops = kept
     graph.outputs = [alias.get(name, name) for name in graph.outputs]
+
+
+def _does_nothing(graph: Graph, op: Op) -> bool:
+    if op.type == "Cast":
+        # From integers a Cast makes numbers for floating point, which is nothing here either.
+        return op.attributes.get("to") in _FLOATS and op.inputs[0] not in graph.constants
+    return op.type in _NOTHING and not _learns(graph, op)
 
 
 def _learns(graph: Graph, op: Op) -> bool:

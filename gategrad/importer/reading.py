@@ -46,6 +46,7 @@ def parse(path: str | Path, input_shape: Shape | None = None) -> Graph:
     if not model.HasField("graph") or not model.graph.node:
         raise GategradError(f"{path}: is no ONNX model, or an empty one: it has no nodes")
     graph = model.graph
+    _check_text(path, graph)
     if len(graph.node) > MAX_NODES:
         raise GategradError(f"{path}: has {len(graph.node):,} nodes; {MAX_NODES:,} is the most")
     if model.functions:
@@ -60,10 +61,9 @@ def parse(path: str | Path, input_shape: Shape | None = None) -> Graph:
     outputs = [value.name for value in graph.output]
     if not outputs:
         raise GategradError(f"{path}: the graph has no outputs")
-    ops = _ops(path, graph)
-    found = Graph(
-        path.stem, str(path), _opset(path, model), inputs, outputs, ops, constants, {}
-    )
+    opset = _opset(path, model)
+    ops = _ops(path, graph, opset)
+    found = Graph(path.stem, str(path), opset, inputs, outputs, ops, constants, {})
     found.types = types
     _check_names(found)
     return found
@@ -81,6 +81,24 @@ def _bytes(path: Path) -> bytes:
         raise GategradError(f"{path}: no such file") from None
     except OSError as error:
         raise GategradError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _check_text(path: Path, graph: Any) -> None:
+    """Names are text: protobuf hands out bytes where they are none."""
+    for node in graph.node:
+        names = [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+        if any(isinstance(name, bytes) for name in names):
+            raise GategradError(
+                f"{path}: node {node.name!r} ({node.op_type!r}) has a name that is no text; the "
+                "file is damaged, so export it again"
+            )
+    for value in (*graph.initializer, *graph.input, *graph.output):
+        if isinstance(value.name, bytes):
+            raise GategradError(
+                f"{path}: the name {value.name!r} is no text; the file is damaged, so export it "
+                "again"
+            )
 
 
 def _opset(path: Path, model: Any) -> int:
@@ -259,7 +277,7 @@ def _sized(path: Path, name: str, dims: list[int], input_shape: Shape | None) ->
     return (1, *dims[1:])
 
 
-def _ops(path: Path, graph: Any) -> list[Op]:
+def _ops(path: Path, graph: Any, opset: int) -> list[Op]:
     taken: set[str] = set()
     ops = []
     for index, node in enumerate(graph.node):
@@ -269,8 +287,34 @@ def _ops(path: Path, graph: Any) -> list[Op]:
         taken.add(name)
         domain = "" if node.domain == "ai.onnx" else node.domain
         attributes = {a.name: _attribute(path, name, a) for a in node.attribute}
-        ops.append(Op(name, node.op_type, domain, list(node.input), list(node.output), attributes))
+        op = Op(name, node.op_type, domain, list(node.input), list(node.output), attributes)
+        _check_ends(path, op, opset)
+        ops.append(op)
     return ops
+
+
+def _check_ends(path: Path, op: Op, opset: int) -> None:
+    """That an operation of ai.onnx has the inputs and outputs that it must have."""
+    from onnx import defs
+
+    where = f"{path}: node {op.name!r} ({op.type})"
+    if not any(op.outputs):
+        raise GategradError(f"{where} has no output; remove it, or export the model again")
+    if op.domain != "" or not defs.has(op.type, opset):
+        return  # what has no such operation says so later, with all others
+    schema = defs.get_schema(op.type, opset)
+    required = defs.OpSchema.FormalParameterOption.Single
+    for kind, names, formal, most in (
+        ("input", op.inputs, schema.inputs, schema.max_input),
+        ("output", op.outputs, schema.outputs, schema.max_output),
+    ):
+        given = [*names, *[""] * len(formal)]
+        missing = [f.name for f, n in zip(formal, given, strict=False)
+                   if f.option == required and not n]  # fmt: skip
+        if missing or len(names) > most:
+            fault = f"lacks its {kind} {missing[0]!r}" if missing else (
+                f"has {len(names)} {kind}s, where opset {opset} has {most}")  # fmt: skip
+            raise GategradError(f"{where} {fault}; export the model again")
 
 
 def _attribute(path: Path, node: str, attribute: Any) -> Any:
