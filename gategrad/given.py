@@ -173,9 +173,11 @@ def _batch_norm(made: Given, node: GraphNode) -> None:
     assert isinstance(node.layer, BatchNorm)
     scale, shift = scale_and_shift(node.layer, made.params[node.name])
     _, x = made.found[node.inputs[0]]
-    uniform = np.ptp(scale) == 0 and np.ptp(shift) == 0
-    if uniform and x.format.width <= MAX_BITS and node.name in made.quantisers.activations:
-        _lookup(made, node, lambda v: scale[0] * v + shift[0])
+    function = _function(made, node)
+    if function and x.format.width <= MAX_BITS and (
+        _chain(made, node)[-1].name in made.quantisers.activations
+    ):
+        _lookup(made, node, function)
         return
     *around, channels = node.input_shapes[0]
     height, width = (1, 1, *around)[-2:]
@@ -313,34 +315,61 @@ def _whole(values: np.ndarray) -> bool:
     return bool(off <= 1e-6 * max(1.0, np.abs(values).max(initial=0.0)) and off < 0.25)
 
 
+def _function(made: Given, node: GraphNode) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What ``node`` makes of every element, if it does the same with all."""
+    layer = node.layer
+    if isinstance(layer, Activation):
+        return lambda v: FUNCTIONS[layer.function].f(v, layer.beta)
+    if isinstance(layer, BatchNorm):
+        scale, shift = scale_and_shift(layer, made.params[node.name])
+        if np.ptp(scale) == 0 and np.ptp(shift) == 0:
+            return lambda v: scale[0] * v + shift[0]
+    return None
+
+
+def _chain(made: Given, node: GraphNode) -> list[GraphNode]:
+    """``node`` and those behind it that one table can hold with it: up to the first whose values
+    are quantised, or that others take too."""
+    chain = [node]
+    while (taker := made.taker(chain[-1])) and _function(made, taker):
+        chain.append(taker)
+    return chain
+
+
 def _lookup(made: Given, node: GraphNode, f: Callable[[np.ndarray], np.ndarray]) -> None:
-    """``f`` of every value that the input can have."""
+    """``f`` of every value that the input can have, and what :func:`_chain` finds behind it."""
     _, x = made.found[node.inputs[0]]
     if x.format.width > MAX_BITS:
         raise GategradError(
             f"layer {node.name!r}: takes {x.format.width} bits, of which a table holds at most "
             f"{MAX_BITS}; quantise what goes into it"
         )
+    chain = _chain(made, node)
     n = np.arange(x.format.min, x.format.max + 1)
-    quantiser = made.quantisers.activations.get(node.name)
+    reach = f(x.real(n))
+    for behind in chain[1:]:
+        reach = _function(made, behind)(reach)  # type: ignore[misc]
+    quantiser = made.quantisers.activations.get(chain[-1].name)
     if quantiser is None:
-        reach = f(x.real(n))
         signed = bool(reach.min() < 0)
         width = x.format.width + 2  # what has no steps of its own gets finer ones than its input
         scale = 2.0 ** math.ceil(math.log2(np.abs(reach).max() / ((1 << width - signed) - 1)))
         quantiser = Quantiser(scale, 0, width, signed)
     grid = quantiser.grid
-    entries = np.rint(f(x.real(n)) / grid.scale) + grid.zero
-    if quantiser.bipolar:
-        entries = np.where(f(x.real(n)) >= 0, 1.0, -1.0)
+    entries = quantiser.rounded(reach / grid.scale) + grid.zero
     entries = np.clip(entries, quantiser.low, quantiser.high).astype(np.int64)
-    made.add(node, "lookup", LookupSpec(x.format, grid.format, tuple(entries.tolist())), grid)
+    spec = LookupSpec(x.format, grid.format, tuple(entries.tolist()))
+    # The activation names the table, not what scales its input.
+    name = next((n.name for n in chain if isinstance(n.layer, Activation)), node.name)
+    made.add(dataclasses.replace(node, name=name), "lookup", spec, grid, end=chain[-1])
+    for passed in chain:
+        made.found[passed.name] = (name, grid)
 
 
 def _activation(made: Given, node: GraphNode) -> None:
-    layer = node.layer
-    assert isinstance(layer, Activation)
-    _lookup(made, node, lambda v: FUNCTIONS[layer.function].f(v, layer.beta))
+    function = _function(made, node)
+    assert function is not None
+    _lookup(made, node, function)
 
 
 def _same(made: Given, node: GraphNode) -> None:

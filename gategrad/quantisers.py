@@ -83,13 +83,14 @@ class Quantiser:
         (int64)."""
         aside = (-1, *[1] * (real.ndim - 1))
         scale, zero = self.scale.reshape(aside), self.zero.reshape(aside)
-        n = np.rint(real / scale) if self.rounding is Rounding.HALF_EVEN else _rounded(
-            real / scale, self.rounding)  # fmt: skip
+        n = self.rounded(real / scale)
         return (np.clip(n + zero, self.low, self.high) - zero).astype(np.int64)
 
-
-def _rounded(values: np.ndarray, rounding: Rounding) -> np.ndarray:
-    return np.floor(values + (0.5 if rounding is Rounding.NEAREST else 0.0))
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """``values`` in steps, rounded to whole ones."""
+        if self.rounding is Rounding.HALF_EVEN:
+            return np.rint(values)
+        return np.floor(values + (0.5 if self.rounding is Rounding.NEAREST else 0.0))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ def affine(builder: Builder, op: Op, x: Tensor, scale: Any, shift: Any) -> None:
             raise Refused("has a constant that is too large or too small", "correct the constant")
         pairs.append(values)
     per_channel = [channels(values) for values in pairs]
-    source, layout, alone = x.source, x.placed, builder.sole(x) and x.quantiser is None
+    source, layout = x.source, x.placed
+    alone = builder.sole(x) and source not in builder.activations  # nothing is quantised between
     if any(values is None for values in per_channel):
         if sum(n > 1 for n in x.shape) > 1:
             raise Refused("has a constant with a value for every pixel",

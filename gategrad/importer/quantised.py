@@ -4,6 +4,7 @@ A quantiser makes no layer: what it says is kept for the layer that gives the te
 constant that it quantises.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -171,6 +172,8 @@ def quant(b: Builder, op: Op) -> None:
     x = b.tensor(op)
     if x.constant is None:
         _quantise(b, b.value(op), op, _rounded(q, mode))
+        # What comes out are real numbers, which a Clip holds between real numbers.
+        b.tensors[op.outputs[0]] = dataclasses.replace(b.tensors[op.outputs[0]], quantiser=None)
         return
     value = np.asarray(x.constant, np.float64)
     axis = _axis(op, value, scale, 1)
