@@ -30,7 +30,8 @@ NETWORKS = {
 #: What a trained model depends on.
 SOURCES = (
     "golden/*.py", "gategrad/data.py", "gategrad/idx.py", "gategrad/training.py",
-    "gategrad/losses.py", "gategrad/*reference.py", "gategrad/*quantise.py", "gategrad/fold.py",
+    "gategrad/losses.py", "gategrad/*reference.py", "gategrad/*quantise.py",
+    "gategrad/least_squares.py", "gategrad/fold.py",
     "gategrad/finetune.py", "gategrad/*layers.py", "gategrad/padding.py", "gategrad/model*.py",
 )  # fmt: skip
 

@@ -14,7 +14,8 @@ from gategrad.golden.pool import PoolSpec, sum_format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.window import WindowSpec
 from gategrad.graph import GraphNode
-from gategrad.quantise import MULTIPLIER_BITS, Context, add_linear, choose_frac, out_format
+from gategrad.least_squares import choose_frac
+from gategrad.quantise import MULTIPLIER_BITS, Context, add_linear, out_format
 from gategrad.report import measure
 
 
@@ -61,7 +62,7 @@ def quantise_batch_norm(context: Context, node: GraphNode) -> None:
     sizes = np.abs(scale[scale != 0])
     apart = sizes.size > 0 and bool(sizes.max() > SPREAD * sizes.min())
     add_linear(context, node, "conv", scale.reshape(-1, 1, 1, 1), shift, lambda *formats: ConvSpec(
-        window, channels, channels, *formats), free=apart)  # fmt: skip
+        window, channels, channels, *formats), apart=apart)  # fmt: skip
 
 
 def quantise_add(context: Context, node: GraphNode) -> None:

@@ -18,9 +18,10 @@ from gategrad.given import quantise_given
 from gategrad.golden.format import Format
 from gategrad.graph import INPUT, Network
 from gategrad.image_layers import BatchNorm
+from gategrad.least_squares import choose_frac
 from gategrad.model import Model
 from gategrad.options import Input, Quantisation
-from gategrad.quantise import choose_frac, quantise
+from gategrad.quantise import quantise
 from gategrad.reference import Params
 
 if TYPE_CHECKING:

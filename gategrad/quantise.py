@@ -19,6 +19,7 @@ from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.graph import INPUT, GraphNode, Network, Quantisation
 from gategrad.layers import Activation, Dense
+from gategrad.least_squares import choose_frac, energy, free_scales
 from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
 from gategrad.reference import Params
@@ -27,24 +28,7 @@ from gategrad.report import Report, Tensor, measure
 CALIBRATION = 1000  # samples that are run to measure ranges, at most
 VALUES = 1 << 25  # of all nodes and samples together, which are in memory at once
 MULTIPLIER_BITS = 15  # of the greatest multiplier of a layer with free scales
-
-
-def choose_frac(values, bits: int, signed: bool, at=lambda v: v) -> Format:
-    """The format of ``bits`` bits with the least squared error over ``values`` (real).
-
-    A format that saturates a few outliers is often better than one that holds them. ``at`` is what
-    becomes of the values: the error is measured behind it.
-    """
-    values = np.asarray(values, np.float64)
-    peak = float(np.abs(values).max(initial=0.0))
-    if peak == 0.0:
-        return Format(bits, bits - signed, signed)
-    # With this fraction the peak just fits; finer ones saturate.
-    coarse = bits - signed - int(np.ceil(np.log2(peak)))
-    wanted = at(values)
-    formats = [Format(bits, coarse + finer, signed) for finer in range(-1, 5)]
-    errors = [np.square(at(f.real(f.quantise(values))) - wanted).sum() for f in formats]
-    return formats[int(np.argmin(errors))]
+APART_BITS = 12  # of values whose channels differ much in range, at least
 
 
 @dataclass
@@ -201,11 +185,11 @@ def quantise_linear(context: Context, node: GraphNode) -> None:
 
 def add_linear(
     context: Context, node: GraphNode, op: str, weight: np.ndarray, bias: np.ndarray, make,
-    *, free: bool = False,
+    *, apart: bool = False,
 ) -> None:  # fmt: skip
     """Add sums of products: ``weight`` (units x anything) and ``bias`` (units) as integers of the
-    node ``op`` with the specification ``make(x, weight format, requantisation)``; ``free``: with a
-    scale a unit in any case, however much they differ."""
+    node ``op`` with the specification ``make(x, weight format, requantisation)``; ``apart``: units
+    that differ much, which get scales of their own and :data:`APART_BITS` in any case."""
     _, x = context.found[node.inputs[0]]
     end, function, relu = context.activated(node)
     raw = end is context.network.output and not context.settings.output_bits
@@ -213,11 +197,14 @@ def add_linear(
     rows = weight.reshape(len(weight), -1)
     if context.settled:
         fmt, scales = context.settled.weights[node.name]
-    elif (free or context.settings.scale == "free") and not raw:
-        fmt, scales = _free_scales(rows, bits, bias, x, 2.0**-20 if free else 2.0**-10)
     else:
-        fmt = choose_frac(rows, bits, signed=True)
-        scales = np.full(len(rows), fmt.step)
+        counts = energy(context.values[node.inputs[0]], weight)
+        if (apart or context.settings.scale == "free") and not raw:
+            least = 2.0**-20 if apart else 2.0**-10
+            fmt, scales = free_scales(rows, bits, bias, x, least, counts)
+        else:
+            fmt = choose_frac(rows, bits, signed=True, counts=counts)
+            scales = np.full(len(rows), fmt.step)
     context.weights[node.name] = fmt, scales
     integers = fmt.quantise(rows / scales[:, None] * fmt.step)
     bias_integers = np.floor(bias / (scales * x.step) + 0.5).astype(np.int64)
@@ -225,7 +212,7 @@ def add_linear(
     if raw:
         out = Format(acc.width - 1, acc.frac, signed=False) if relu else acc
     else:
-        out = out_format(context, node, end, function, relu)
+        out = out_format(context, node, end, function, relu, APART_BITS if apart else 0)
     spec = make(x, fmt, _requantise(acc, out, scales / fmt.step))
     params = {"weight": integers.reshape(weight.shape), "bias": bias_integers}
     context.add(node, spec, params, op=op, end=end)
@@ -237,9 +224,11 @@ def add_linear(
 
 
 def out_format(
-    context: Context, node: GraphNode, end: GraphNode, function: Activation | None, relu: bool
-) -> Format:
-    """The format of what leaves ``node``, with the ReLU ``end`` if it is part of it."""
+    context: Context, node: GraphNode, end: GraphNode, function: Activation | None, relu: bool,
+    least: int = 0,
+) -> Format:  # fmt: skip
+    """The format of what leaves ``node``, with the ReLU ``end`` if it is part of it; of ``least``
+    bits, unless the layer says otherwise."""
     if context.settled:
         return context.settled.found[end.name][1]
     values = context.values[end.name]
@@ -247,30 +236,14 @@ def out_format(
         bits = context.settings.output_bits or context.bits(node, "activation_bits")
         return choose_frac(values, bits, signed=not relu)
     if function is None or relu:
-        return choose_frac(values, context.bits(node, "activation_bits"), signed=not relu)
+        bits = context.bits(node, "activation_bits")
+        if getattr(node.layer, "activation_bits", None) is None:
+            bits = max(bits, least)
+        return choose_frac(values, bits, signed=not relu)
     # In front of a table the error counts behind the function: saturating its flat ends is free.
     bits = context.settings.table_bits or max(10, context.bits(node, "activation_bits"))
     row = FUNCTIONS[function.function]
     return choose_frac(values, bits, True, lambda v: row.f(v, function.beta))
-
-
-def _free_scales(weight, bits: int, bias, x: Format, least: float) -> tuple[Format, np.ndarray]:
-    """A scale for the weights of every unit, by least squared error: ``(nominal format,
-    scales)``; ``least``: the finest, of the coarsest."""
-    top = (1 << (bits - 1)) - 1
-    peak = np.abs(weight).max(axis=1)
-    # No unit so fine that its multiplier vanishes beside the others' or its bias grows huge.
-    floor = max(peak.max() * least, 2.0**-40)
-    floor = np.maximum(floor, np.abs(bias) / x.step * top / 2.0**24)
-    peak = np.maximum(peak, floor)
-    best = np.full(len(weight), np.inf)
-    scales = peak / top
-    for share in np.linspace(1.0, 0.4, 25):
-        scale = peak * share / top
-        integers = np.clip(np.rint(weight / scale[:, None]), -top - 1, top)
-        error = np.square(integers * scale[:, None] - weight).sum(axis=1)
-        scales, best = np.where(error < best, scale, scales), np.minimum(error, best)
-    return Format(bits, round(-np.log2(scales.max()))), scales
 
 
 def _requantise(acc: Format, out: Format, ratios: Sequence[float]) -> RequantiseSpec:

@@ -134,6 +134,22 @@ def test_what_cannot_be_folded_becomes_a_convolution():
         assert node.op == "conv" and node.spec.groups == 3 and node.spec.window.taps == 1
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_channels_that_differ_much_get_more_bits(bits):
+    """A scaler of features, some of which are hardly ever on: 12 bits, unless it says otherwise."""
+    random = np.random.default_rng(4)
+    layers = (BatchNorm(epsilon=1e-9, name="scaler", activation_bits=bits), Dense(4))
+    network = Network(layers, Input((8,), Format(8, 0, signed=False)))
+    params = reference.initialise(network, 0)
+    rare = np.arange(8) < 3
+    params["scaler"]["gamma"] = np.where(rare, 30.0, 0.02)
+    x = np.where(rare, random.random((400, 8)) < 0.01, random.integers(0, 256, (400, 8)))
+    y = random.integers(0, 4, 400)
+    model = quantise(network, params, Dataset("rare", x, y, x, y))
+    assert model.nodes[0].out.width == (bits or 12)
+    assert len(set(model.nodes[0].spec.requantise.multipliers)) > 1
+
+
 def test_a_batch_norm_at_the_end():
     network = Network([Dense(4, name="hidden"), BatchNorm(name="out")], Input((5,), BYTE))
     params = reference.initialise(network)

@@ -14,7 +14,7 @@ from gategrad.golden.dense import acc_format
 from gategrad.golden.format import Format
 from gategrad.graph import Network, Quantisation
 from gategrad.layers import ACTIVATIONS, Activation, Dense, Flatten
-from gategrad.quantise import choose_frac, quantise
+from gategrad.quantise import quantise
 from gategrad.training import accuracy, train
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -39,26 +39,6 @@ def distance(network, params, model, x) -> float:
     """Greatest distance of the integer outputs, as real numbers, from the float network's."""
     real = reference.forward(network, params, network.input.format.real(x))
     return float(np.abs(model.out.real(model.forward(x)) - real.reshape(len(x), -1)).max())
-
-
-def test_choose_frac_beats_every_other():
-    random = np.random.default_rng(0)
-    for scale in (0.003, 0.7, 40.0):
-        for bits in (2, 4, 8, 16):
-            values = random.normal(0, scale, 500)
-            fmt = choose_frac(values, bits, signed=True)
-
-            def error(f, values=values):
-                return np.square(f.real(f.quantise(values)) - values).sum()
-
-            assert (fmt.width, fmt.signed) == (bits, True)
-            assert error(fmt) <= min(error(Format(bits, frac)) for frac in range(-12, 30))
-
-
-def test_choose_frac_saturates_an_outlier_and_takes_zeros():
-    values = np.append(np.linspace(-1, 1, 2001), 2.01)
-    assert choose_frac(values, 4, signed=True).frac >= 2
-    assert choose_frac(np.zeros(3), 8, signed=True).width == 8
 
 
 @pytest.mark.parametrize("scale", ["power_of_two", "free"])
