@@ -2,6 +2,7 @@
 that do nothing. onnx infers the shapes and evaluates the constants."""
 
 import contextlib
+import itertools
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ from gategrad.errors import GategradError
 from gategrad.importer.ir import CHANNELS_LAST, QONNX, Graph, Op, Shape
 from gategrad.importer.rewriting import rewrite
 
-MAX_ELEMENTS = 1 << 24  # of a folded constant
+MAX_ELEMENTS = 1 << 24  # of all folded constants together
 ROUNDS = 12  # of inference and folding, each of which may need the other
 SMALL = 1 << 10  # elements of constants whose values shape inference may want to know
 
@@ -26,6 +27,11 @@ FOLDABLE = frozenset({
 })  # fmt: skip
 #: What passes its input on when a network runs and does not learn.
 _NOTHING = ("Identity", "Dropout")
+#: Other inputs than their first say the shape of what they give.
+_SIZED = frozenset({
+    "AffineGrid", "CenterCropPad", "Col2Im", "ConstantOfShape", "Expand", "MaxUnpool", "Reshape",
+    "Resize", "Tile", "Upsample",
+})  # fmt: skip
 _FLOATS = (1, 10, 11, 16)
 
 
@@ -35,12 +41,13 @@ def clean(graph: Graph) -> Graph:
     Raises :class:`GategradError` naming the tensor whose shape cannot be found.
     """
     rewrite(graph)
+    most = MAX_ELEMENTS + _held(graph)
     for _ in range(ROUNDS):
         _remove_nothing(graph)
         _remove_dead(graph)
         graph.shapes, types = infer(graph)
         graph.types = graph.types | types
-        if not _fold(graph):
+        if not _fold(graph, most):
             break
     _remove_nothing(graph)
     _remove_dead(graph)
@@ -112,7 +119,7 @@ def infer(graph: Graph) -> tuple[dict[str, Shape], dict[str, int]]:
         # Quantisers and scalers keep the shape.
         if op.domain in (*QONNX, *CHANNELS_LAST) or op.type in ("Scaler", "Normalizer"):
             nodes.append(helper.make_node("Identity", op.inputs[:1], op.outputs[:1]))
-        elif all(value is not None for value in op.attributes.values()):
+        elif not _unsized(graph, op) and all(v is not None for v in op.attributes.values()):
             attributes = {
                 k: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v
                 for k, v in op.attributes.items()
@@ -141,7 +148,7 @@ def infer(graph: Graph) -> tuple[dict[str, Shape], dict[str, int]]:
                  if name not in graph.outputs]  # fmt: skip
         made = helper.make_graph(nodes, "g", inputs, outputs, initialisers, value_info=given)
         model = helper.make_model(made, opset_imports=opsets)
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = onnx.shape_inference.infer_shapes(model)
     except Exception as error:  # whatever onnx's checks in C++ raise about a broken file
         reason = " ".join(str(error).split())[:300]
         raise GategradError(f"{graph.path}: shapes contradict each other: {reason}") from None
@@ -156,6 +163,14 @@ def infer(graph: Graph) -> tuple[dict[str, Shape], dict[str, int]]:
     return shapes, types
 
 
+def _unsized(graph: Graph, op: Op) -> bool:
+    """Whether the shape that ``op`` gives is in a tensor that is not known yet. Folding will find
+    it; onnx would give the result as many open axes as that tensor has elements, billions maybe."""
+    sizes = op.inputs[0 if op.type == "ConstantOfShape" else 1 :]
+    known = (graph.constants.get(name) for name in sizes if name)
+    return op.type in _SIZED and any(v is None or v.size > SMALL for v in known)
+
+
 def _classical(op: Op) -> dict[str, Shape]:
     """Shapes of what linear models give, which onnx's inference does not know."""
     if op.domain == "ai.onnx.ml" and op.type == "LinearClassifier":
@@ -166,11 +181,20 @@ def _classical(op: Op) -> dict[str, Shape]:
     return {}
 
 
-def _fold(graph: Graph) -> bool:
-    """Evaluate what can be; whether anything was."""
+def _held(graph: Graph) -> int:
+    """Elements of all constants, those of nodes included."""
+    stored = [op.attributes.get("value") for op in graph.ops if op.type == "Constant"]
+    values = (*graph.constants.values(), *stored)
+    return sum(value.size for value in values if isinstance(value, np.ndarray))
+
+
+def _fold(graph: Graph, most: int) -> bool:
+    """Evaluate what can be, while all constants hold no more than ``most`` elements; whether
+    anything was."""
     kept = []
+    room = most - _held(graph)
     for op in graph.ops:
-        values = _evaluated(graph, op)
+        values = _evaluated(graph, op, room)
         if values is None:
             kept.append(op)
             continue
@@ -178,12 +202,13 @@ def _fold(graph: Graph) -> bool:
             if name:
                 graph.constants[name] = value
                 graph.shapes[name] = value.shape
+                room -= 0 if op.type == "Constant" else value.size
     folded = len(kept) < len(graph.ops)
     graph.ops = kept
     return folded
 
 
-def _evaluated(graph: Graph, op: Op) -> list[np.ndarray] | None:
+def _evaluated(graph: Graph, op: Op, room: int) -> list[np.ndarray] | None:
     """The constants that ``op`` gives, or None if they depend on the input or are out of bounds."""
     if op.domain != "":
         return None
@@ -196,10 +221,10 @@ def _evaluated(graph: Graph, op: Op) -> list[np.ndarray] | None:
         v is None for v, n in zip(inputs, op.inputs, strict=True) if n
     ):
         return None
-    if _elements(op, inputs) > MAX_ELEMENTS:
+    if _elements(op, inputs) > room:
         raise GategradError(
-            f"{graph.path}: node {op.name!r} ({op.type}) makes a constant of more than "
-            f"{MAX_ELEMENTS:,} elements"
+            f"{graph.path}: node {op.name!r} ({op.type}) makes a constant so large that all exceed "
+            f"{MAX_ELEMENTS:,} elements; let the file hold what the network needs, and no more"
         )
     return _reference(graph, op, inputs)
 
@@ -257,9 +282,11 @@ def _elements(op: Op, inputs: list[Any]) -> float:
     """How many elements the result has, before it is made."""
     sizes = [v.size for v in inputs if v is not None]
     try:
-        if op.type == "ConstantOfShape" or (op.type == "Expand" and len(inputs) > 1):
+        if op.type in ("ConstantOfShape", "Expand"):
             shape = [max(0, int(d)) for d in np.ravel(inputs[-1])]
-            return math.prod(shape) * (max(1, sizes[0]) if op.type == "Expand" else 1)
+            old = inputs[0].shape if op.type == "Expand" else ()
+            pairs = itertools.zip_longest(shape[::-1], old[::-1], fillvalue=1)
+            return math.prod(max(pair) for pair in pairs)
         if op.type == "Tile":
             return sizes[0] * math.prod(max(0, int(d)) for d in np.ravel(inputs[1]))
         if op.type == "Range":

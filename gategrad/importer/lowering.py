@@ -21,6 +21,8 @@ from gategrad.importer.layout import Layout
 from gategrad.quantisers import Quantisers
 from gategrad.reference import Params, check_parameters
 
+MAX_LAYERS = 1000
+
 #: The rule of every operation.
 RULES: Rules = {
     **shaping.RULES, **windows.RULES, **linear.RULES, **elementwise.RULES, **quantised.RULES,
@@ -81,6 +83,11 @@ def lower(graph: Graph) -> Imported:
     if problems:
         raise Unsupported(graph.path, problems)
     last = _end(builder, head)
+    if len(builder.layers) > MAX_LAYERS:
+        raise GategradError(
+            f"{graph.path}: makes {len(builder.layers):,} layers, of which {MAX_LAYERS:,} are the "
+            "most; take a smaller model"
+        )
     network = Network(_layers(builder, last.source), Input(layout.shape), graph.name or "network",
                       source=graph.path)  # fmt: skip
     # Beside the layers that lead to the output there may be parameters of others.
