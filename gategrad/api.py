@@ -110,6 +110,13 @@ def quantise(
     )  # fmt: skip
 
 
+def export(model: AnyModel, path: str | Path) -> None:
+    """Write ``model`` as a QONNX file; see :func:`gategrad.export.export_qonnx`."""
+    from gategrad.export import export_qonnx
+
+    export_qonnx(_model(model), path)
+
+
 def check(
     model: AnyModel, board: Board | str | None = None, *, rate: float | None = None
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import click
 from gategrad import __version__, api, tables
 from gategrad.backends import BACKENDS, Simulation
 from gategrad.boards.board import boards as all_boards
+from gategrad.cli_export import export
 from gategrad.cli_options import (
     POSITIVE,
     as_json,
@@ -311,6 +312,7 @@ def run(
 
 
 cli.add_command(quantise)
+cli.add_command(export)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,7 +31,7 @@ calibrating_data = click.option(
 )
 
 
-def _writable(context: click.Context, option: click.Parameter, path: str) -> str:
+def writable(context: click.Context, option: click.Parameter, path: str) -> str:
     """Refuse a file that cannot be written: said before the work, not after."""
     if Path(path).is_dir() or not Path(path).parent.is_dir():
         raise GategradError(f"{path}: cannot be written: not a file in a folder that exists")
@@ -39,7 +39,7 @@ def _writable(context: click.Context, option: click.Parameter, path: str) -> str
 
 
 model_output_option = click.option(
-    "-o", "--output", required=True, callback=_writable, help="MODEL file to write (.npz)."
+    "-o", "--output", required=True, callback=writable, help="MODEL file to write (.npz)."
 )
 
 

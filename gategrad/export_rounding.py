@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gategrad.errors import GategradError
-from gategrad.given import MULTIPLIER_BITS
+from gategrad.given import MULTIPLIER_BITS, WHOLE
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.quantisers import Grid
@@ -188,9 +188,8 @@ def _scales(ratios: np.ndarray, x: float, out: float) -> np.ndarray:
 
 
 def _above(total: int, factor: int, shift: int, out: Grid) -> tuple[int, int]:
-    """The least and the most by which accumulators times ``factor`` plus ``total`` are above a tie
-    (in units of ``2**-shift`` steps), of the first that are at or above one; all below ``factor``.
-    """
+    """The least and the most by which the first accumulator at or above a tie, times ``factor`` and
+    plus ``total``, is above it, in units of ``2**-shift`` steps: all below ``factor``."""
     fmt = out.format
     ties = np.arange(fmt.min + 1 - out.zero, fmt.max + 1 - out.zero, dtype=object) * 2 - 1
     above = (total - (ties << shift - 1)) % factor
@@ -199,19 +198,15 @@ def _above(total: int, factor: int, shift: int, out: Grid) -> tuple[int, int]:
 
 def _real(name: str, scale: np.ndarray, total: list[int], factors: list[int], shift: int,
           out: Grid, up: list[tuple[int, int]]) -> Terms:  # fmt: skip
-    """A bias in the middle of those that round as it does, halves up."""
-    middle = np.array(
-        [(m - most - least) / 2 for m, (least, most) in zip(factors, up, strict=True)]
-    )
+    """A bias above the true one, by so little that only ties round otherwise, which is up."""
+    room = np.array([0.75 * (m - most) for m, (_, most) in zip(factors, up, strict=True)])
     exact = np.array([t / (1 << shift) for t in total])
-    real = ((exact + middle / 2.0**shift) * out.scale).astype(np.float32).astype(np.float64)
+    real = ((exact + room / 2.0**shift) * out.scale).astype(np.float32).astype(np.float64)
     moved = (real / out.scale - exact) * 2.0**shift
-    ok = all(
-        -least < by < m - most for by, m, (least, most) in zip(moved, factors, up, strict=True)
-    )
-    # A reader takes a bias this close to whole steps of the accumulator for one of these.
-    whole = 2e-6 * max(1.0, max(abs(t) / m for t, m in zip(total, factors, strict=True)))
-    if not ok or max(middle / np.array(factors)) < whole:
+    # A reader takes biases all of which are closer to whole steps of the accumulator for these.
+    sizes = np.array([abs(t) / m for t, m in zip(total, factors, strict=True)])
+    seen = room / np.array(factors) > 2 * WHOLE * np.maximum(1.0, sizes)
+    if not ((moved > 0) & (moved < room / 0.75)).all() or not seen.any():
         raise GategradError(
             f"layer {name!r}: QONNX cannot say exactly what it computes: its sums come to lie "
             "between two steps, and 32-bit floating point has no bias that rounds them up; "

@@ -47,7 +47,7 @@ def function_of(model: Model, node: Node, x: Grid, out: Grid) -> Written:
         found = [_function(spec.function, slope, real)]
     else:
         entries = spec.table()
-        found = _candidates(model, node, real, (entries - out.zero) * out.scale)
+        found = _candidates(model, node, real, entries, out)
     for steps, values in found:
         for ends in (Ends(), Ends(narrow=True)):
             how = exactly(values / out.scale, entries, out, ends)
@@ -79,7 +79,7 @@ def _function(name: str, slope: float, real: np.ndarray) -> tuple[list[Step], np
     return steps, FUNCTIONS[name].f(real, slope)
 
 
-def _candidates(model: Model, node: Node, real: np.ndarray, given: np.ndarray):
+def _candidates(model: Model, node: Node, real: np.ndarray, entries: np.ndarray, out: Grid):
     """What a table may be: the activation of its name, its normalisation, a straight line."""
     layer = {n.name: n.layer for n in model.network.nodes}.get(node.name)
     if isinstance(layer, Activation):
@@ -88,10 +88,28 @@ def _candidates(model: Model, node: Node, real: np.ndarray, given: np.ndarray):
     if isinstance(layer, BatchNorm):
         scale, shift = scale_and_shift(layer, model.float_params[node.name])
         yield _line(float(scale[0]), float(shift[0]), real)
-    inside = (given > given.min()) & (given < given.max())
-    if inside.sum() > 1:
-        scale, shift = np.polyfit(real[inside], given[inside], 1)
-        yield _line(float(scale), float(shift), real)
+    found = _through(real, entries - out.zero)
+    if found is not None:
+        yield _line(found[0] * out.scale, found[1] * out.scale, real)
+
+
+def _through(x: np.ndarray, n: np.ndarray) -> tuple[float, float] | None:
+    """Slope and height of a line that comes within half of every ``n``, in the middle of those that
+    do; beyond the ends of a saturated one it may go on. ``x`` is in equal steps."""
+    rises = n[-1] >= n[0]
+    first, last = (n == n[0]) & (np.ptp(n) > 0), (n == n[-1]) & (np.ptp(n) > 0)
+    under, over = (first, last) if rises else (last, first)
+    low, high = np.where(under, -np.inf, n - 0.5), np.where(over, np.inf, n + 0.5)
+    slopes = [-np.inf, np.inf]
+    for apart in range(1, len(x)):
+        run = x[apart] - x[0]
+        slopes[0] = max(slopes[0], (low[apart:] - high[:-apart]).max() / run)
+        slopes[1] = min(slopes[1], (high[apart:] - low[:-apart]).min() / run)
+    if not -np.inf < slopes[0] < slopes[1] < np.inf:
+        return None
+    slope = sum(slopes) / 2
+    heights = (low - slope * x).max(), (high - slope * x).min()
+    return (slope, sum(heights) / 2) if np.isfinite(heights).all() else None
 
 
 def _line(scale: float, shift: float, real: np.ndarray) -> tuple[list[Step], np.ndarray]:

@@ -42,6 +42,8 @@ COMMON_BITS = 15
 #: Bits that its outputs get for a bias which is finer than its accumulators: as many as hold the
 #: bias exactly if they are fewer than the first, else the second.
 FINEST, FINER = 17, 8
+#: Of a number that this much floating point is off, a few of its last bits, an integer was meant.
+WHOLE = 5e-7
 #: Steps of channels whose ratios are powers of two up to this one are brought to the least.
 FACTORS = 1 << 12
 
@@ -310,9 +312,9 @@ def _unquantised(
 
 
 def _whole(values: np.ndarray) -> bool:
-    """Whether all are integers, but for what floating point makes of them."""
-    off = np.abs(values - np.rint(values)).max(initial=0.0)
-    return bool(off <= 1e-6 * max(1.0, np.abs(values).max(initial=0.0)) and off < 0.25)
+    """Whether all are integers, but for what 32-bit floating point makes of them."""
+    off = np.abs(values - np.rint(values))
+    return bool((off <= WHOLE * np.maximum(1.0, np.abs(values))).all() and (off < 0.25).all())
 
 
 def _function(made: Given, node: GraphNode) -> Callable[[np.ndarray], np.ndarray] | None:

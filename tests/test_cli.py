@@ -21,7 +21,10 @@ from gategrad.core import Core
 from gategrad.verbs import plan_for
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-VERBS = ("boards", "train", "quantise", "check", "generate", "simulate", "build", "flash", "run")
+VERBS = (
+    "boards", "train", "quantise", "export", "check", "generate", "simulate", "build", "flash",
+    "run",
+)  # fmt: skip
 
 NETWORK = """\
 [input]
@@ -138,6 +141,20 @@ def test_quantise(gg):
     found = answer(gg("quantise n.npz --data digits --weight-bits 7 --scale free -o m.npz --json"))
     assert {w["weight_bits"] for w in found["precision"]["rows"][0]["widths"].values()} == {7}
     assert answer(gg("check m.npz --board icebreaker --json"))["fits"]
+
+
+def test_export(gg):
+    """What it writes is a MODEL that computes the same."""
+    digits().save("d.npz")
+    found = answer(gg("export d.npz -o d.onnx --json"))
+    assert found["layers"] == ["hidden", "output"] and found["hash"] == digits().hash
+    again = gategrad.load("d.onnx")
+    x = np.random.default_rng(1).integers(0, 17, (50, 64))
+    assert (again.forward(x) == digits().forward(x)).all()
+    status, out, _ = gg("export d.onnx -o e.onnx")
+    assert status == 0 and "wrote e.onnx" in out and files() == ["d.npz", "d.onnx", "e.onnx"]
+    status, _, err = gg("export d.npz -o d.qonnx")
+    assert status == 2 and err.strip() == "gategrad: d.qonnx: an ONNX file is called d.onnx"
 
 
 def test_boards(gg):
@@ -424,8 +441,8 @@ def test_interrupt(gg, monkeypatch):
 def test_every_name_of_the_package():
     assert all(getattr(gategrad, name) for name in gategrad.__all__)
     assert set(gategrad.__all__) <= set(dir(gategrad))
-    # `gategrad.quantise` is the module of that name.
-    for verb in set(VERBS) - {"boards", "quantise"}:
+    # `gategrad.quantise` and `gategrad.export` are the modules of these names.
+    for verb in set(VERBS) - {"boards", "quantise", "export"}:
         assert getattr(gategrad, verb) is getattr(api, verb)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         gategrad.trian  # noqa: B018
