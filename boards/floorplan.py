@@ -50,6 +50,19 @@ def place_multipliers(netlist: Path, places: Sequence[str]) -> int:
     return len(cells)
 
 
+def connections(netlist: Path) -> int:
+    """Inputs of cells that a netlist (Yosys' JSON) connects, constants not counted."""
+    design = json.loads(netlist.read_text())
+    return sum(
+        isinstance(bit, int)
+        for module in design["modules"].values()
+        for cell in module["cells"].values()
+        for port, bits in cell.get("connections", {}).items()
+        if cell["port_directions"].get(port) == "input"
+        for bit in bits
+    )
+
+
 def _order(name: str) -> list[tuple[str, int]]:
     """Names of the same layer together, numbers in them in their order."""
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", name)]

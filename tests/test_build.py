@@ -75,8 +75,9 @@ def fake_tools(monkeypatch, fmax, fail=None):
             cells = {"ICESTORM_LC": {"used": 300, "available": 5280}}
             report = {"utilization": cells, "fmax": clocks, "critical_paths": []}
             (directory / "top.report.json").write_text(json.dumps(report))
-        elif name == "icepack":
-            (directory / "top.bin").write_bytes(b"bitstream")
+        elif name in ("icepack", "ecppack"):
+            suffix = "bin" if name == "icepack" else "bit"
+            (directory / f"top.{suffix}").write_bytes(b"bitstream")
         else:
             (directory / "top.json").write_text('{"modules": {"top": {"cells": {}}}}')
 
@@ -227,3 +228,13 @@ def test_flash_without_a_programmer(built, board, monkeypatch):
 
 def test_every_programmer_has_a_source():
     assert {p[0] for board in boards() for p in board.programmers} <= set(PACKAGES)
+
+
+@pytest.mark.parametrize("count", [0, build_module.MOST_CONNECTIONS + 1])
+def test_the_router_that_finishes(tmp_path, monkeypatch, count):
+    board = find_board("ulx3s-25f")
+    calls = fake_tools(monkeypatch, [150])
+    monkeypatch.setattr(build_module, "connections", lambda netlist: count)
+    build(board, BoardTop(board, SumCore(), MODEL), tmp_path / "out")
+    arguments = next(arguments for name, arguments in calls if name.startswith("nextpnr"))
+    assert ("router2" in arguments) == (count > 0)

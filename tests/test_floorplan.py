@@ -4,7 +4,7 @@ import json
 import re
 
 from gategrad.boards.board import boards
-from gategrad.boards.floorplan import place_multipliers, sites
+from gategrad.boards.floorplan import connections, place_multipliers, sites
 
 
 def netlist(path, names):
@@ -50,3 +50,14 @@ def test_more_than_there_are_stay_free(tmp_path):
     assert place_multipliers(path, sites("LFE5U-85F")[:4]) == 0
     assert place_multipliers(path, []) == 0
     assert set(bound(path).values()) == {None}
+
+
+def test_connections_are_inputs_that_are_no_constants(tmp_path):
+    cell = {
+        "type": "LUT4",
+        "port_directions": {"A": "input", "B": "input", "Z": "output"},
+        "connections": {"A": [2, "0"], "B": ["x"], "Z": [3]},
+    }
+    path = tmp_path / "top.json"
+    path.write_text(json.dumps({"modules": {"top": {"cells": {"a": cell, "b": cell}}}}))
+    assert connections(path) == 2
