@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from gategrad import importer, reference
+from gategrad.errors import GategradError
+from gategrad.importer.ir import Graph
 from gategrad.importer.lowering import Imported
+from gategrad.importer.reading import read
 
 
 def weights(*shape, seed=1) -> np.ndarray:
@@ -84,3 +88,40 @@ def ops(found):
 def names(found):
     """Names of its nodes."""
     return [node.name for node in found.network.nodes]
+
+
+def dense() -> ModelProto:
+    """A Gemm of 4 to 3 called "dense", weight "c0_1", bias "c0_2", output "t0"."""
+    model = OnnxModel(1, 4)
+    return model.proto(model("Gemm", "x", weights(4, 3), weights(3), name="dense"))
+
+
+def write(folder: Path, model: ModelProto | bytes) -> Path:
+    """A file of ``model``."""
+    path = folder / "model.onnx"
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return path
+
+
+def read_of(folder: Path, model: ModelProto, **options) -> Graph:
+    """What is read of a file of ``model``."""
+    return read(write(folder, model), **options)
+
+
+def types_of(graph: Graph) -> list[str]:
+    """Of its operations, in their order."""
+    return [op.type for op in graph.ops]
+
+
+def refuse(folder: Path, model: ModelProto | bytes, *words: str, take=read, **options) -> None:
+    """Check that ``model`` is refused in one sentence, or in one a node, that names the file and
+    has ``words`` in it."""
+    path = write(folder, model)
+    with pytest.raises(GategradError) as caught:
+        take(path, **options)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and len(message) - len(str(path)) < 400
+    assert all(line.startswith("  node '") for line in message.split("\n")[1:])
+    assert not message.endswith(".")
+    for word in words:
+        assert word in message, message

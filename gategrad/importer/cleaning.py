@@ -36,9 +36,9 @@ _FLOATS = (1, 10, 11, 16)
 
 
 def clean(graph: Graph) -> Graph:
-    """``graph`` in one form, with all shapes; in place.
+    """``graph`` in one form, with all shapes that can be found; in place.
 
-    Raises :class:`GategradError` naming the tensor whose shape cannot be found.
+    Raises :class:`GategradError` naming the node whose constant is too large to be folded.
     """
     rewrite(graph)
     most = MAX_ELEMENTS + _held(graph)
@@ -51,20 +51,7 @@ def clean(graph: Graph) -> Graph:
             break
     _remove_nothing(graph)
     _remove_dead(graph)
-    _check_shapes(graph)
     return graph
-
-
-def _check_shapes(graph: Graph) -> None:
-    """Every tensor has a shape, but what classical machine learning puts behind a network."""
-    known = set(graph.shapes) | set(graph.constants)
-    for op in graph.ops:
-        unknown = [name for name in op.outputs if name and name not in known]
-        if op.domain == "" and unknown and all(i in known for i in op.inputs if i):
-            raise GategradError(
-                f"{graph.path}: the shape of {unknown[0]!r}, which node {op.name!r} ({op.type}) "
-                "gives, cannot be found; export with a batch of one and fixed sizes"
-            )
 
 
 def _remove_nothing(graph: Graph) -> None:

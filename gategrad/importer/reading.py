@@ -2,6 +2,7 @@
 model's folder is opened, and what is wrong is said by name."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def _bytes(path: Path) -> bytes:
         size = path.stat().st_size
         if path.is_dir():
             raise GategradError(f"{path}: is a folder; name the .onnx file in it")
+        if not path.is_file():  # reading a pipe might never end
+            raise GategradError(f"{path}: is no file; name the .onnx file")
         if size > MAX_BYTES:
             raise GategradError(f"{path}: has {size:,} bytes; {MAX_BYTES:,} is the most")
         return path.read_bytes()
@@ -119,7 +122,7 @@ def _opset(path: Path, model: Any) -> int:
     if not OLDEST <= version <= NEWEST:
         raise GategradError(
             f"{path}: is of opset {version}; {OLDEST} to {NEWEST} can be read, so export with "
-            f"opset_version={min(NEWEST, max(OLDEST, 17))}"
+            "opset_version=17"
         )
     return version
 
@@ -157,7 +160,7 @@ def to_array(path: Path, tensor: Any, where: str) -> np.ndarray:
     try:
         value = numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise GategradError(
             f"{path}: {where} of shape {list(dims)} does not hold what that needs: {reason}"
         ) from None
@@ -189,35 +192,53 @@ def _external(path: Path, tensor: Any, where: str) -> Any:
     import onnx
 
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    folder = path.parent.resolve()
-    target = folder / location
-    inside = location and not Path(location).is_absolute() and ".." not in Path(location).parts
-    if not inside or not target.resolve().is_relative_to(folder):
-        raise GategradError(
-            f"{path}: {where} is said to be in {location!r:.80}, outside the model's folder; "
-            "external data is taken from that folder only"
-        )
+    location = str(entries.get("location", ""))
+    folder, shown = path.parent.resolve(), f"{location!r:.80}"
+    inside = (
+        location
+        and "\0" not in location
+        and not Path(location).is_absolute()
+        and ".." not in Path(location).parts
+    )
     try:
-        offset, length = int(entries.get("offset") or 0), int(entries.get("length") or -1)
+        target = (folder / location).resolve() if inside else folder
+        if not inside or not target.is_relative_to(folder):
+            raise GategradError(
+                f"{path}: {where} is said to be in {shown}, outside the model's folder; external "
+                "data is taken from that folder only"
+            )
         size = target.stat().st_size
-        length = size - offset if length < 0 else length
+        if not target.is_file():
+            raise GategradError(f"{path}: {where} is said to be in {shown}, which is no file")
+        offset, length = _span(path, where, entries, size)
         if offset < 0 or length < 0 or offset + length > size or length > MAX_BYTES:
             raise GategradError(
-                f"{path}: {where}: bytes {offset} to {offset + length} are not all in "
-                f"{location!r}, which has {size}"
+                f"{path}: {where}: bytes {offset} to {offset + length} are not all in {shown}, "
+                f"which has {size}; copy the whole file beside the model"
             )
         with target.open("rb") as file:
             file.seek(offset)
             data = file.read(length)
-    except ValueError:
-        raise GategradError(f"{path}: {where}: offset and length must be numbers") from None
     except OSError as error:
-        raise GategradError(f"{path}: {where}: {location!r}: {error.strerror}") from None
+        raise GategradError(
+            f"{path}: {where} is said to be in {shown}: {error.strerror}; copy that file beside "
+            "the model"
+        ) from None
     whole = onnx.TensorProto()
     whole.name, whole.data_type, whole.raw_data = tensor.name, tensor.data_type, data
     whole.dims.extend(tensor.dims)
     return whole
+
+
+def _span(path: Path, where: str, entries: dict[str, str], size: int) -> tuple[int, int]:
+    """Offset and length of external data in a file of ``size`` bytes."""
+    numbers = []
+    for key, default in (("offset", "0"), ("length", "")):
+        text = str(entries.get(key) or default)
+        if text and not re.fullmatch(r"-?\d{1,20}", text):
+            raise GategradError(f"{path}: {where}: {key} must be a number, not {text!r:.40}")
+        numbers.append(int(text) if text else size - numbers[0])
+    return numbers[0], numbers[1]
 
 
 def _inputs(
@@ -326,10 +347,13 @@ def _attribute(path: Path, node: str, attribute: Any) -> Any:
     if attribute.type == AttributeProto.TENSOR:
         return to_array(path, attribute.t, f"node {node!r}: attribute {attribute.name!r}")
     try:
+        if attribute.type == AttributeProto.UNDEFINED:
+            raise ValueError
         value = helper.get_attribute_value(attribute)
     except (ValueError, TypeError):
         raise GategradError(
-            f"{path}: node {node!r}: attribute {attribute.name!r} has no type"
+            f"{path}: node {node!r}: attribute {attribute.name!r} has no type; export the "
+            "model again"
         ) from None
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
