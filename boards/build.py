@@ -25,13 +25,13 @@ from gategrad.errors import GategradError
 
 #: How often a build is placed before it gives up on timing, and how often at one frequency.
 ATTEMPTS, SEEDS = 10, 3
-#: Inputs of cells beyond which nextpnr's first router may never finish: of the 46,000 of ResNet-8 on
-#: an 85F the last hundred were still open after half an hour. Below, it gives clocks that are 10 to
-#: 50 % higher than those of the second router.
+#: Inputs of cells beyond which nextpnr's first router may never finish: of ResNet-8's on an 85F the
+#: last hundred were still open after half an hour. Below, its clocks are 10 to 50 % higher than
+#: those of the second router.
 MOST_CONNECTIONS = 42_000
-#: How much slower the clock is each time that it is lowered, at least. A netlist with another PLL is
-#: placed anew, and large ones come out 10 % apart: a little under the best is often met, and if not,
-#: little steps would use up all attempts.
+#: How much slower the clock is each time that it is lowered, at least. A netlist with another PLL
+#: is placed anew, and large ones come out 10 % apart: a little under the best is often met, and if
+#: it is not, little steps would use up all attempts.
 SHARES = (0.98, 0.9, 0.8)
 #: The share of a frequency that must be met for another seed to be worth its time.
 NEAR = 0.9

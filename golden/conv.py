@@ -8,12 +8,13 @@ import numpy as np
 from gategrad.golden import requantise
 from gategrad.golden.exact import matmul
 from gategrad.golden.format import ADDED, Format
+from gategrad.golden.linear import Linear
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.window import WindowSpec, windows
 
 
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(Linear):
     """Shapes and formats of a convolution.
 
     ``window``: image and kernel; ``filters``: channels out; ``groups``: each group of
@@ -23,8 +24,8 @@ class ConvSpec:
     padding reads as, the zero point of ``x``.
 
     Raises ``ValueError`` for filters or channels that ``groups`` does not divide, an accumulator
-    whose fraction is not that of the products, and multipliers that are neither one nor one a
-    filter.
+    whose fraction is not that of the products, and multipliers and offsets that are neither one
+    nor one a filter.
     """
 
     window: WindowSpec
@@ -45,25 +46,7 @@ class ConvSpec:
             raise ValueError(
                 f"{self.groups} groups do not divide {channels} channels and {self.filters} filters"
             )
-        if self.acc.frac != self.x.frac + self.weight.frac:
-            raise ValueError(
-                f"accumulator {self.acc} does not have the {self.x.frac + self.weight.frac} "
-                f"fraction bits of the products {self.x} x {self.weight}"
-            )
-        if len(self.requantise.multipliers) not in (0, 1, self.filters):
-            raise ValueError(
-                f"{len(self.requantise.multipliers)} multipliers for {self.filters} filters"
-            )
-
-    @property
-    def acc(self) -> Format:
-        """Format of the accumulator and of the bias."""
-        return self.requantise.acc
-
-    @property
-    def out(self) -> Format:
-        """Format of the outputs."""
-        return self.requantise.out
+        self._check(self.filters, "filters")
 
     @property
     def inputs(self) -> int:

@@ -8,11 +8,12 @@ import numpy as np
 from gategrad.golden import requantise
 from gategrad.golden.exact import matmul
 from gategrad.golden.format import Format
+from gategrad.golden.linear import Linear
 from gategrad.golden.requantise import RequantiseSpec
 
 
 @dataclass(frozen=True)
-class DenseSpec:
+class DenseSpec(Linear):
     """Shapes and formats of a dense layer.
 
     ``inputs`` elements of format ``x`` in, ``units`` elements of format ``requantise.out`` out;
@@ -20,7 +21,7 @@ class DenseSpec:
     accumulator, ``requantise.acc``.
 
     Raises ``ValueError`` for sizes below 1, for an accumulator whose fraction is not that of the
-    products, and for multipliers that are neither one nor one a unit.
+    products, and for multipliers and offsets that are neither one nor one a unit.
     """
 
     inputs: int
@@ -32,25 +33,7 @@ class DenseSpec:
     def __post_init__(self) -> None:
         if self.inputs < 1 or self.units < 1:
             raise ValueError(f"a dense layer of {self.inputs} inputs and {self.units} units")
-        if self.acc.frac != self.x.frac + self.weight.frac:
-            raise ValueError(
-                f"accumulator {self.acc} does not have the {self.x.frac + self.weight.frac} "
-                f"fraction bits of the products {self.x} x {self.weight}"
-            )
-        if len(self.requantise.multipliers) not in (0, 1, self.units):
-            raise ValueError(
-                f"{len(self.requantise.multipliers)} multipliers for {self.units} units"
-            )
-
-    @property
-    def acc(self) -> Format:
-        """Format of the accumulator and of the bias."""
-        return self.requantise.acc
-
-    @property
-    def out(self) -> Format:
-        """Format of the outputs."""
-        return self.requantise.out
+        self._check(self.units, "units")
 
     @property
     def macs(self) -> int:
