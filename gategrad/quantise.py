@@ -27,6 +27,8 @@ from gategrad.report import Report, Tensor, measure
 
 CALIBRATION = 1000  # samples that are run to measure ranges, at most
 VALUES = 1 << 25  # of all nodes and samples together, which are in memory at once
+FEWEST = 16  # samples that are run all the same, where nodes have many values
+MOST = 1 << 23  # values of all nodes for a sample
 MULTIPLIER_BITS = 15  # of the greatest multiplier of a layer with free scales
 APART_BITS = 12  # of values whose channels differ much in range, at least
 
@@ -102,9 +104,15 @@ def quantise(
     """
     settings = settings or network.quantisation
     network, params = fold_batch_norm(network, params)
-    reference.check_parameters(network, params, network.source or f"network {network.name!r}")
+    where = network.source or f"network {network.name!r}"
+    reference.check_parameters(network, params, where)
     values = sum(math.prod(node.shape) for node in network.nodes)
-    count = min(CALIBRATION, max(16, VALUES // values))
+    if values > MOST:
+        raise GategradError(
+            f"{where}: its layers have {values:,} values for a sample, of which {MOST:,} are the "
+            "most; take smaller images"
+        )
+    count = min(CALIBRATION, max(FEWEST, VALUES // values))
     raw = raw_inputs(data.x_train[:count], network.input.shape, network.input.format, data.name)
     x = network.input.format.real(raw)
     context = _build(network, params, settings, x)

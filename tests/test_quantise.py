@@ -165,6 +165,20 @@ def test_report_shows_saturation():
     assert weight.vanished > 0.5 or weight.saturated > 0
 
 
+def test_refuses_networks_that_fill_memory():
+    layer = Activation("relu", name="r")
+    network = Network([layer], (2900, 2900, 1))
+    with pytest.raises(GategradError, match=r"8,410,000 values for a sample.* smaller images"):
+        quantise(network, {}, random_data(samples=1))
+
+
+def test_refuses_numbers_that_no_format_holds():
+    network, params = random_network(Dense(4, name="a"), Dense(3, name="b"))
+    params["b"]["weight"] *= 1e-200
+    with pytest.raises(GategradError, match="layer 'b': its numbers make no integers"):
+        quantise(network, params, random_data())
+
+
 def test_refuses_nan_weights_and_wrong_data():
     network, params = random_network(Dense(4, name="a"))
     with pytest.raises(GategradError, match=r"data random: samples of shape \(7,\)"):
