@@ -53,3 +53,11 @@ def test_concatenation_along_any_axis(axis):
 def test_sizes_are_bounded(shape):
     with pytest.raises(ValueError, match="too large"):
         Layout.plain(shape)
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 6), (1, 2, 3)])
+def test_outputs_with_and_without_a_batch_axis(shape):
+    layout = Layout.plain((6,), shape)
+    y = np.arange(12).reshape(2, 6)
+    wanted = shape[1:] if shape[0] == 1 else shape
+    np.testing.assert_array_equal(layout.to_onnx(y), y.reshape(2, *wanted))

@@ -83,9 +83,10 @@ class Layout:
         return found.reshape(len(x), *self.shape)
 
     def to_onnx(self, y) -> np.ndarray:
-        """Samples x ``shape`` -> samples x the ONNX shape without its batch axis."""
+        """Samples x ``shape`` -> samples x the ONNX shape without its batch axis, if it has one."""
         y = np.asarray(y).reshape(len(y), -1)
-        return y[:, self.order.ravel()].reshape(len(y), *self.order.shape[1:])
+        shape = self.order.shape
+        return y[:, self.order.ravel()].reshape(len(y), *shape[shape[:1] == (1,) :])
 
 
 def channels(values: np.ndarray) -> np.ndarray | None:
