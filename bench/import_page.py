@@ -144,8 +144,8 @@ def _digits(found: Results) -> str:
         '## Float models of PyTorch, scikit-learn and Keras\n\n`python -m bench "imports: '
         'fixtures"`: the files of `tests/fixtures`, small networks on purpose, at 8 bits with '
         "scales that are powers of two, nothing trained. Digits of scikit-learn, 0 to 16; the "
-        "networks were trained with the first 1,200, which also calibrate. In Verilator the core is "
-        "that of ULX3S-85F.\n\n"
+        "networks were trained with the first 1,200, which also calibrate. In Verilator the core "
+        "is that of ULX3S-85F.\n\n"
         + table(["model", "float, all", "8 bits, all", "float, last 597", "8 bits, last 597",
                  "class as float's", "samples that differ in Verilator"], rows)
     )  # fmt: skip
