@@ -101,6 +101,11 @@ def _source(e: Exporter) -> Value:
             f"model {e.model.name!r}: its input has {grid.format.width} bits, and quantised "
             f"models elsewhere have {MAX_BITS} at most; change [input] format"
         )
+    if not grid.plain:
+        raise GategradError(
+            f"model {e.model.name!r}: its input is rounded in a way of its own, which is not "
+            "written; the file that it was made from has it"
+        )
     image = _first_image(e)
     if image is not None:
         source = image_value(INPUT, writer, image, grid)

@@ -32,7 +32,7 @@ from gategrad.image_layers import BatchNorm
 from gategrad.layers import Activation, Dense
 from gategrad.model import Model, Node
 from gategrad.quantise import becoming_integers
-from gategrad.quantisers import Grid, Quantiser, Quantisers
+from gategrad.quantisers import Grid, Quantiser, Quantisers, rounded
 from gategrad.reference import Params
 
 #: Of the ratio of scales. An accumulator of 2**n steps of the output is off by 2**(n - 25) of one.
@@ -108,7 +108,7 @@ def quantise_given(
     are beyond all formats.
     """
     quantiser = quantisers.activations.get(INPUT)
-    grid = quantiser.grid if quantiser else Grid.of(network.input.format)
+    grid = quantiser.input_grid if quantiser else Grid.of(network.input.format)
     made = Given(network, params, _moved(network, quantisers))
     made.found[INPUT] = (INPUT, grid)
     for node in network.nodes:
@@ -124,7 +124,7 @@ def quantise_given(
         network,
         params,
         info=info or {},
-        grids={name: g for name, g in named.items() if g != Grid.of(g.format)},
+        grids={n: g for n, g in named.items() if g != Grid.of(g.format) or not g.plain},
     )
 
 
@@ -358,7 +358,7 @@ def _lookup(made: Given, node: GraphNode, f: Callable[[np.ndarray], np.ndarray])
         scale = 2.0 ** math.ceil(math.log2(np.abs(reach).max() / ((1 << width - signed) - 1)))
         quantiser = Quantiser(scale, 0, width, signed)
     grid = quantiser.grid
-    entries = quantiser.rounded(reach / grid.scale) + grid.zero
+    entries = rounded(reach / grid.scale, quantiser.rounding) + grid.zero
     entries = np.clip(entries, quantiser.low, quantiser.high).astype(np.int64)
     spec = LookupSpec(x.format, grid.format, tuple(entries.tolist()))
     # The activation names the table, not what scales its input.

@@ -239,7 +239,7 @@ class Model:
 
     def header(self) -> dict[str, Any]:
         """What the integer function is, without its arrays, as plain JSON."""
-        grids = {name: [grid.scale, grid.zero] for name, grid in self.grids.items()}
+        grids = {name: grid.table() for name, grid in self.grids.items()}
         return {
             "name": self.name,
             "input": {"shape": list(self.input.shape), "format": str(self.input.format)},

@@ -6,7 +6,6 @@ specifications, ``grids``), ``network`` (the float description), ``classes``, ``
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +97,10 @@ def _grids(model: Model, table: Any) -> dict[str, Grid]:
     for name, value in table.items():
         if name not in formats:
             raise GategradError(f"key 'grids': there is no node {name!r:.40}")
-        scale, zero = value if isinstance(value, list) and len(value) == 2 else (0.0, 0)
-        good = isinstance(scale, float) and type(zero) is int and abs(zero) < 1 << 62
-        if not (good and 0 < scale < math.inf):
-            raise GategradError(f"key 'grids': node {name!r}: no scale above 0 and a zero point")
-        found[name] = Grid(formats[name], scale, zero)
+        try:
+            found[name] = Grid.read(formats[name], value)
+        except ValueError as error:
+            raise GategradError(f"key 'grids': node {name!r}: {error}") from None
     return found
 
 

@@ -1,7 +1,8 @@
 """How tensors were quantised elsewhere, and what the integers of a model stand for."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,86 @@ from gategrad.golden.format import Format, Rounding
 
 @dataclass(frozen=True)
 class Grid:
-    """What integers of ``format`` stand for: ``scale * (n - zero)``."""
+    """What integers of ``format`` stand for: ``scale * (n - zero)``.
+
+    Of an input also how samples become integers, where that is not to the nearest, halves to even:
+    ``rounding``, the ends ``low`` and ``high``, or the sign alone (``bipolar``).
+    """
 
     format: Format
     scale: float
     zero: int = 0
+    rounding: Rounding = field(default=Rounding.HALF_EVEN, compare=False)
+    low: int | None = field(default=None, compare=False)
+    high: int | None = field(default=None, compare=False)
+    bipolar: bool = field(default=False, compare=False)
 
     @classmethod
     def of(cls, fmt: Format) -> "Grid":
         """The plain meaning of a fixed-point format."""
         return cls(fmt, fmt.step)
 
+    def table(self) -> list[Any]:
+        """Plain JSON: scale and zero, and the rest where it is not what all have."""
+        start: list[Any] = [self.scale, self.zero]
+        if self.plain:
+            return start
+        return [*start, {"rounding": self.rounding.value, "ends": list(self.ends),
+                         "bipolar": self.bipolar}]  # fmt: skip
+
+    @classmethod
+    def read(cls, fmt: Format, table: Any) -> "Grid":
+        """What :meth:`table` wrote; raises ``ValueError``."""
+        match table:
+            case [float(scale), int(zero)]:
+                grid = cls(fmt, scale, zero)
+            case [float(scale), int(zero),
+                  {"rounding": str(rounding), "ends": [int(low), int(high)],
+                   "bipolar": bool(bipolar)}]:  # fmt: skip
+                grid = cls(fmt, scale, zero, Rounding(rounding), low, high, bipolar)
+                signs = fmt.min <= -1 and fmt.max >= 1
+                if not fmt.min <= low <= high <= fmt.max or (bipolar and not signs):
+                    raise ValueError("ends beyond the format")
+            case _:
+                raise ValueError("neither scale and zero, nor these and how samples are rounded")
+        if type(zero) is bool or abs(zero) >= 1 << 62 or not 0 < scale < math.inf:
+            raise ValueError("no scale above 0 and a zero point")
+        return grid
+
     def real(self, n) -> np.ndarray:
         """The real numbers of integers (float64)."""
         return (np.asarray(n, np.float64) - self.zero) * self.scale
 
     def quantise(self, real) -> np.ndarray:
-        """The integers nearest to ``real``, halves to even, saturated (int64)."""
-        n = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero
-        return np.clip(n, self.format.min, self.format.max).astype(np.int64)
+        """The integers that ``real`` becomes: the nearest ones, saturated, if nothing else is said
+        (int64)."""
+        real = np.asarray(real, np.float64)
+        if self.bipolar:
+            return np.where(real >= 0, 1, -1)
+        n = rounded(real / self.scale, self.rounding) + self.zero
+        low, high = self.ends
+        return np.clip(n, low, high).astype(np.int64)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The least integer that a sample becomes, and the greatest."""
+        fmt = self.format
+        return (fmt.min if self.low is None else self.low,
+                fmt.max if self.high is None else self.high)  # fmt: skip
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples become integers as those of all formats do."""
+        fmt = self.format
+        return (self.rounding is Rounding.HALF_EVEN and not self.bipolar
+                and self.ends == (fmt.min, fmt.max))  # fmt: skip
+
+
+def rounded(values: np.ndarray, rounding: Rounding) -> np.ndarray:
+    """``values`` as whole numbers: half to even, half up (``NEAREST``), or down (``FLOOR``)."""
+    if rounding is Rounding.HALF_EVEN:
+        return np.rint(values)
+    return np.floor(values + (0.5 if rounding is Rounding.NEAREST else 0.0))
 
 
 @dataclass(frozen=True)
@@ -78,19 +140,20 @@ class Quantiser:
         scale = float(self.scale[0])
         return Grid(Format(width, -round(np.log2(scale)), self.signed), scale, int(self.zero[0]))
 
+    @property
+    def input_grid(self) -> Grid:
+        """The same for an input, with how samples become integers."""
+        return replace(
+            self.grid, rounding=self.rounding, low=self.low, high=self.high, bipolar=self.bipolar
+        )
+
     def integers(self, real: np.ndarray) -> np.ndarray:
         """Of weights, units first: the integers less their zero, which times scale are the weights
         (int64)."""
         aside = (-1, *[1] * (real.ndim - 1))
         scale, zero = self.scale.reshape(aside), self.zero.reshape(aside)
-        n = self.rounded(real / scale)
+        n = rounded(real / scale, self.rounding)
         return (np.clip(n + zero, self.low, self.high) - zero).astype(np.int64)
-
-    def rounded(self, values: np.ndarray) -> np.ndarray:
-        """``values`` in steps, rounded to whole ones."""
-        if self.rounding is Rounding.HALF_EVEN:
-            return np.rint(values)
-        return np.floor(values + (0.5 if self.rounding is Rounding.NEAREST else 0.0))
 
 
 @dataclass(frozen=True)

@@ -232,3 +232,33 @@ def test_signs(bias):
         if signed == "sum":
             a = quantised(byte, a) + quantised(byte, x @ params["b"]["weight"].T)
         assert (model.trace(n)[signed] == np.where(a >= 0, 1, -1)).all()
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        Quantiser(0.5, 0, 2, True, narrow=True, bipolar=True),
+        Quantiser(0.25, 0, 4, True, narrow=True),
+        Quantiser(0.25, 0, 4, True, rounding=Rounding.NEAREST),
+        Quantiser(0.25, 3, 4, False, rounding=Rounding.FLOOR),
+    ],
+    ids=["signs", "narrow", "half up", "down"],
+)
+def test_samples_become_integers_as_the_quantiser_of_the_input_says(q, tmp_path):
+    """Also of a model that was saved."""
+    network = Network((Dense(3, name="dense"),), (5,))
+    params = {"dense": {"weight": np.eye(3, 5), "bias": np.zeros(3)}}
+    weights = {"dense": Quantiser(1.0, 0, 4, True)}
+    model = quantise_given(network, params, Quantisers({"input": q}, weights))
+    x = np.random.default_rng(5).integers(-40, 40, (200, 5)) / 16  # halves among them
+    if q.bipolar:
+        wanted = np.where(x >= 0, 0.5, -0.5)
+    else:
+        up = {Rounding.NEAREST: 0.5, Rounding.FLOOR: 0.0}
+        steps = x / 0.25
+        n = np.floor(steps + up[q.rounding]) if q.rounding in up else np.rint(steps)
+        wanted = (np.clip(n + q.zero[0], q.low, q.high) - q.zero[0]) * 0.25
+    assert (model.predict(x) == wanted[:, :3]).all()
+    model.save(tmp_path / "m.npz")
+    again = Model.load(tmp_path / "m.npz")
+    assert again.hash == model.hash and (again.predict(x) == wanted[:, :3]).all()
