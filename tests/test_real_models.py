@@ -108,3 +108,13 @@ def test_what_is_refused_of_hls4ml(name):
     with pytest.raises(Unsupported) as caught:
         load(found(f"{HLS4ML}/{name}.onnx"))
     assert [problem[0] for problem in caught.value.problems] == REFUSED[name]
+
+
+def test_signs_of_hls4ml():
+    """A binary network of signs only, also of samples between two integers."""
+    imported = load(found(f"{HLS4ML}/bnn_model_fc_1layer.onnx"))
+    x = np.random.default_rng(SEED).standard_normal((SAMPLES, 3))
+    sums = np.where(x >= 0, 1, -1) @ imported.params["/linear/Gemm"]["weight"].T
+    wanted = np.where(sums + imported.params["/linear/Gemm"]["bias"] >= 0, 1, -1)
+    model = quantised(imported)
+    assert (model.predict(x) == wanted).all()
