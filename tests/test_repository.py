@@ -46,7 +46,6 @@ ELSEWHERE = {
     "component": "every test of a component makes one",
     "gearbox": "part of Resize: test_resize",
     "global_pool": "test_pool",
-    "linear": "what Dense and Conv share: test_dense, test_conv",
     "reduce": "test_pool",
     "window_loops": "part of LineBuffer: test_line_buffer",
     "window_schedule": "part of LineBuffer: test_line_buffer",
