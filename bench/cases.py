@@ -102,7 +102,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
     f"networks: {name} simulated for {board}": (
         lambda f, n=name, b=board: networks.simulated(f, n, b)
     )
-    for name, board in networks.SIMULATED
+    for name, board in networks.BUILDS
 } | {
     f"networks: {name} on {board}": (lambda f, n=name, b=board: networks.built(f, n, b))
     for name, board in networks.BUILDS

@@ -22,7 +22,7 @@ from gategrad.quantise import quantise
 from gategrad.reference import initialise
 from gategrad.verbs import build, plan_for
 
-#: Network and boards. Bitstreams of the last take an hour of routing, so it is simulated only.
+#: Networks and boards.
 BUILDS = [
     ("lenet5", "ulx3s-25f"),
     ("lenet5", "ulx3s-85f"),
@@ -33,8 +33,10 @@ BUILDS = [
     ("ds-cnn", "ulx3s-85f"),
     ("resnet8", "ulx3s-85f"),
     ("autoencoder", "ulx3s-85f"),
+    ("mobilenet-v1-025", "ulx3s-85f"),
 ]
-SIMULATED = [*BUILDS, ("mobilenet-v1-025", "ulx3s-85f")]
+#: Hz to aim for where not the board's: lowering the clock step by step would take an hour of routing.
+CLOCKS = {"mobilenet-v1-025": 62.5e6}
 #: Cycles of Verilator that a simulation may take, about, and of Amaranth's simulator.
 VERILATOR, AMARANTH = 8_000_000, 60_000
 
@@ -103,7 +105,7 @@ def built(folder: Path, name: str, board: str) -> dict[str, Any]:
     net = model(name)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        result = build(net, board, Path(scratch) / "out")
+        result = build(net, board, Path(scratch) / "out", frequency=CLOCKS.get(name))
     seconds = time.perf_counter() - start
     return result.table() | {"seconds": seconds, "path": result.report.critical_path}
 
