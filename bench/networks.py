@@ -35,7 +35,7 @@ BUILDS = [
     ("autoencoder", "ulx3s-85f"),
     ("mobilenet-v1-025", "ulx3s-85f"),
 ]
-#: Hz to aim for where not the board's: lowering the clock step by step would take an hour of routing.
+#: Hz to aim for where not the board's: lowering the clock step by step would take an hour.
 CLOCKS = {"mobilenet-v1-025": 62.5e6}
 #: Cycles of Verilator that a simulation may take, about, and of Amaranth's simulator.
 VERILATOR, AMARANTH = 8_000_000, 60_000

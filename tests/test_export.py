@@ -265,7 +265,7 @@ def test_the_executor_of_qonnx(tmp_path):
     """Real outputs: the same with power-of-two scales, within a step with free ones."""
     python = os.environ.get("HEAVY_PYTHON", sys.executable)
     if subprocess.run([python, "-c", "import qonnx"], capture_output=True, check=False).returncode:
-        pytest.skip("qonnx not installed")
+        pytest.skip("qonnx not installed; pip install 'gategrad[fixtures]'")
     models = {f"{name} {scale} {bits}": made(name, scale, bits) for name in NETWORKS
               for scale in ("power_of_two", "free") for bits in (8, 0)}  # fmt: skip
     models |= {f"random {seed}": random_model(seed) for seed in range(20)}

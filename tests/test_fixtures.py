@@ -129,7 +129,7 @@ def difference(made: Path, kept: Path) -> str | None:
 def test_the_tools_make_the_same_again(script, tmp_path):
     modules, prefixes = SCRIPTS[script]
     if missing := [m for m in modules if importlib.util.find_spec(m) is None]:
-        pytest.skip(f"{', '.join(missing)} not installed")
+        pytest.skip(f"{', '.join(missing)} not installed; pip install 'gategrad[fixtures]'")
     command = [sys.executable, FOLDER / script, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
