@@ -103,7 +103,7 @@ def quantise(
 
     The new model is ``model`` of what it returns. See :func:`gategrad.precision.requantise`.
     """
-    model = load_model(model, data) if isinstance(model, (str, Path)) else model
+    model = _model(model, data)
     return requantise(
         model, _data(data, model), accuracy_drop=accuracy_drop, weight_bits=weight_bits,
         activation_bits=activation_bits, scale=scale, progress=progress,

@@ -20,15 +20,33 @@ def scale_and_shift(layer: BatchNorm, params) -> tuple[np.ndarray, np.ndarray]:
     return scale, params["beta"] - params["mean"] * scale
 
 
+def apart(scale: np.ndarray) -> bool:
+    """Whether the scales of channels differ too much for the weights of one layer to hold them."""
+    sizes = np.abs(scale[scale != 0])
+    return bool(sizes.size) and bool(sizes.max() > SPREAD * sizes.min())
+
+
+def _opened(network: Network) -> tuple[dict[str, Layer], dict[str, list[str]], str]:
+    """Layers and their sources by name, to be changed, and the name of the output."""
+    sources = {name: list(inputs) for name, inputs in network.sources.items()}
+    layers = dict(zip(sources, network.layers, strict=True))
+    return layers, sources, list(layers)[-1]
+
+
+def _take_out(name: str, layers, sources) -> None:
+    """Remove a layer; what took it takes what it took."""
+    (source,) = sources.pop(name)
+    del layers[name]
+    for inputs in sources.values():
+        inputs[:] = [source if i == name else i for i in inputs]
+
+
 def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
     """``network`` without the batch normalisations that directly follow a dense layer or a
     convolution which nothing else takes; that layer keeps its name and gets their activation."""
     if not any(isinstance(layer, BatchNorm) for layer in network.layers):
         return network, params
-    params = dict(params)
-    sources = {name: list(inputs) for name, inputs in network.sources.items()}
-    layers = dict(zip(sources, network.layers, strict=True))
-    output = list(layers)[-1]
+    params, (layers, sources, output) = dict(params), _opened(network)
     for name, layer in list(layers.items()):
         if not isinstance(layer, BatchNorm):
             continue
@@ -50,9 +68,7 @@ def fold_batch_norm(network: Network, params: Params) -> tuple[Network, Params]:
         if layer.activation_bits is not None:
             changes["activation_bits"] = layer.activation_bits
         layers[source] = dataclasses.replace(layers[source], **changes)
-        del layers[name], sources[name]
-        for inputs in sources.values():
-            inputs[:] = [source if i == name else i for i in inputs]
+        _take_out(name, layers, sources)
         output = source if name == output else output
     return _network(network, layers, sources, output), params
 
@@ -66,16 +82,12 @@ def fold_input_norm(network: Network, params: Params) -> tuple[Network, Params]:
     """
     if not any(isinstance(layer, BatchNorm) for layer in network.layers):
         return network, params
-    params = dict(params)
-    sources = {name: list(inputs) for name, inputs in network.sources.items()}
-    layers = dict(zip(sources, network.layers, strict=True))
-    output = list(layers)[-1]
+    params, (layers, sources, output) = dict(params), _opened(network)
     for name, layer in reversed(list(layers.items())):
         if not isinstance(layer, BatchNorm) or layer.activation != "none" or name == output:
             continue
         scale, shift = scale_and_shift(layer, params[name])
-        sizes = np.abs(scale[scale != 0])
-        if sizes.size and sizes.max() > SPREAD * sizes.min():
+        if apart(scale):
             continue
         takers = _linear_takers(name, layers, sources)
         if takers is None or not all(
@@ -85,10 +97,7 @@ def fold_input_norm(network: Network, params: Params) -> tuple[Network, Params]:
         del params[name]
         for taker in takers:
             layers[taker], params[taker] = _scaled(layers[taker], params[taker], scale, shift)
-        (source,) = sources.pop(name)
-        del layers[name]
-        for inputs in sources.values():
-            inputs[:] = [source if i == name else i for i in inputs]
+        _take_out(name, layers, sources)
     return _network(network, layers, sources, output), params
 
 

@@ -27,7 +27,7 @@ from gategrad.golden.lookup import MAX_BITS, LookupSpec
 from gategrad.golden.pool import PoolSpec, sum_format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.window import WindowSpec
-from gategrad.graph import INPUT, GraphNode, Network
+from gategrad.graph import INPUT, GraphNode, Input, Network
 from gategrad.image_layers import BatchNorm
 from gategrad.layers import Activation, Dense
 from gategrad.model import Model, Node
@@ -118,7 +118,7 @@ def quantise_given(
     named = {name: grid for name, grid in made.found.values()}
     return Model(
         network.name,
-        type(network.input)(network.input.shape, grid.format),
+        Input(network.input.shape, grid.format),
         tuple(made.nodes),
         made.integers,
         network,

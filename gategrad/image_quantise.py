@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gategrad.fold import SPREAD, scale_and_shift
+from gategrad.fold import apart, scale_and_shift
 from gategrad.golden.add import AddSpec, acc_format
 from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.golden.conv import ConvSpec
@@ -59,10 +59,8 @@ def quantise_batch_norm(context: Context, node: GraphNode) -> None:
     *around, channels = node.input_shapes[0]
     height, width = (1, 1, *around)[-2:]
     window = WindowSpec(height, width, channels, (1, 1))
-    sizes = np.abs(scale[scale != 0])
-    apart = sizes.size > 0 and bool(sizes.max() > SPREAD * sizes.min())
     add_linear(context, node, "conv", scale.reshape(-1, 1, 1, 1), shift, lambda *formats: ConvSpec(
-        window, channels, channels, *formats), apart=apart)  # fmt: skip
+        window, channels, channels, *formats), apart=apart(scale))  # fmt: skip
 
 
 def quantise_add(context: Context, node: GraphNode) -> None:

@@ -16,10 +16,11 @@ from gategrad.errors import GategradError
 from gategrad.fold import fold_input_norm
 from gategrad.given import quantise_given
 from gategrad.golden.format import Format
+from gategrad.golden.lookup import MAX_BITS, LookupSpec
 from gategrad.graph import INPUT, Network
 from gategrad.image_layers import BatchNorm
 from gategrad.least_squares import choose_frac
-from gategrad.model import Model
+from gategrad.model import Model, Node
 from gategrad.options import Input, Quantisation
 from gategrad.quantise import quantise
 from gategrad.reference import Params
@@ -180,9 +181,6 @@ def input_format(x: np.ndarray, settings: Quantisation, name: str = "x") -> Form
 
 def with_raw_input(model: Model, preprocessing: Preprocessing, data: Dataset | None) -> Model:
     """``model``, whose input was quantised elsewhere, behind a table that takes raw samples."""
-    from gategrad.golden.lookup import MAX_BITS, LookupSpec
-    from gategrad.model import Node
-
     grid = model.grid(INPUT)
     if len(preprocessing.mean) > 1 or len(preprocessing.std) > 1:
         raise GategradError(
