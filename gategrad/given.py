@@ -32,7 +32,7 @@ from gategrad.image_layers import BatchNorm
 from gategrad.layers import Activation, Dense
 from gategrad.model import Model, Node
 from gategrad.quantise import becoming_integers
-from gategrad.quantisers import Grid, Quantiser, Quantisers, rounded
+from gategrad.quantisers import Grid, Quantiser, Quantisers
 from gategrad.reference import Params
 
 #: Of the ratio of scales. An accumulator of 2**n steps of the output is off by 2**(n - 25) of one.
@@ -231,9 +231,8 @@ def _add_linear(
     made.add(node, op, make(x.format, fmt, spec), grid, end=end, params=params)
 
 
-def _ends(quantiser: Quantiser, function: Activation | None) -> dict[str, int | None]:
-    """``low`` and ``high`` of a requantisation: of the quantiser, and of a ReLU before it."""
-    grid, low, high = quantiser.grid, quantiser.low, quantiser.high
+def _ends(grid: Grid, low: int, high: int, function: Activation | None) -> dict[str, int | None]:
+    """``low`` and ``high`` of a requantisation: those given, and of the ReLU ``function``."""
     if function is not None:
         low = max(low, min(high, grid.zero))
     if function is not None and function.function == "clipped_relu":
@@ -242,12 +241,19 @@ def _ends(quantiser: Quantiser, function: Activation | None) -> dict[str, int | 
     return {"low": None if low == fmt.min else low, "high": None if high == fmt.max else high}
 
 
+def _whole_sum(acc: Format, grid: Grid, function: Activation | None) -> RequantiseSpec:
+    """All bits of a sum that nothing quantises, with the ReLU behind it."""
+    ends = _ends(grid, acc.min, acc.max, function)
+    return RequantiseSpec(acc, acc, 0, Rounding.NEAREST, **ends)  # type: ignore[arg-type]
+
+
 def _requantise(
     acc: Format, quantiser: Quantiser, ratios: np.ndarray, rest: np.ndarray,
     function: Activation | None = None,
 ) -> RequantiseSpec:  # fmt: skip
     """Accumulators times ``ratios`` plus ``rest`` (in steps of the output), each one or a unit."""
-    grid, ends = quantiser.grid, _ends(quantiser, function)
+    grid = quantiser.grid
+    ends = _ends(grid, quantiser.low, quantiser.high, function)
     if quantiser.bipolar:
         # Twice a whole number and one more is never 0, and its end is its sign.
         offsets = 2 * np.floor(rest / ratios).astype(np.int64) + 1
@@ -358,8 +364,7 @@ def _lookup(made: Given, node: GraphNode, f: Callable[[np.ndarray], np.ndarray])
         scale = 2.0 ** math.ceil(math.log2(np.abs(reach).max() / ((1 << width - signed) - 1)))
         quantiser = Quantiser(scale, 0, width, signed)
     grid = quantiser.grid
-    entries = rounded(reach / grid.scale, quantiser.rounding) + grid.zero
-    entries = np.clip(entries, quantiser.low, quantiser.high).astype(np.int64)
+    entries = quantiser.input_grid.quantise(reach)
     spec = LookupSpec(x.format, grid.format, tuple(entries.tolist()))
     # The activation names the table, not what scales its input.
     name = next((n.name for n in chain if isinstance(n.layer, Activation)), node.name)
@@ -407,7 +412,8 @@ def _sum_pool(made: Given, node: GraphNode) -> None:
     step = x.scale / (1 if node.op.startswith("sum") else window.taps)
     lifted = -x.zero * window.taps
     if quantiser is None:  # all bits of the sum
-        spec, grid = RequantiseSpec(acc, acc, 0, Rounding.NEAREST), Grid(acc, step, -lifted)
+        grid = Grid(acc, step, -lifted)
+        spec = _whole_sum(acc, grid, function)
     else:
         grid = quantiser.grid
         rest = np.array([lifted * step / grid.scale])
@@ -435,8 +441,7 @@ def _add(made: Given, node: GraphNode) -> None:
         if acc.width > 16 and end is not made.network.output:
             made.given(end)
         grid = Grid(acc, step / 2.0**shift, -lifted)
-        low = None if function is None else min(acc.max, max(acc.min, -lifted))
-        spec = RequantiseSpec(acc, acc, 0, Rounding.NEAREST, low=low)
+        spec = _whole_sum(acc, grid, function)
     elif quantiser.bipolar:
         grid, factors = quantiser.grid, (2 * factors[0], 2 * factors[1])
         acc = sum_of_two(a.format, b.format, factors)
@@ -447,7 +452,7 @@ def _add(made: Given, node: GraphNode) -> None:
         grid = quantiser.grid
         spec = RequantiseSpec(
             acc, grid.format, shift, quantiser.rounding, (), grid.zero, offsets,
-            **_ends(quantiser, function),
+            **_ends(grid, quantiser.low, quantiser.high, function),
         )  # fmt: skip
     size = math.prod(node.shape)
     made.add(node, "add", AddSpec(size, a.format, b.format, spec, factors), grid, end=end)

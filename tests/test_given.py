@@ -262,3 +262,34 @@ def test_samples_become_integers_as_the_quantiser_of_the_input_says(q, tmp_path)
     model.save(tmp_path / "m.npz")
     again = Model.load(tmp_path / "m.npz")
     assert again.hash == model.hash and (again.predict(x) == wanted[:, :3]).all()
+
+
+def test_signs_of_a_table():
+    """Of a function whose values are small too: never 0."""
+    network = Network([Activation("tanh", name="t"), Dense(2, name="out")], (1,))
+    params = reference.initialise(network)
+    params["out"] = {"weight": np.ones((2, 1)), "bias": np.zeros(2)}
+    sign = Quantiser(0.7, 0, 2, True, narrow=True, bipolar=True)
+    byte = Quantiser(2.0**-7, 0, 8, True)
+    given = Quantisers({"input": byte, "t": sign}, {"out": Quantiser(1.0, 0, 2, True)})
+    n = np.arange(-128, 128).reshape(-1, 1)
+    trace = quantise_given(network, params, given).trace(n)
+    assert (trace["t"] == np.where(n >= 0, 1, -1)).all()
+
+
+@pytest.mark.parametrize("function, slope", [("relu", None), ("clipped_relu", 0.25)])
+@pytest.mark.parametrize("zero", [0, 9])
+def test_a_relu_behind_sums_that_nothing_quantises(function, slope, zero):
+    """At the end of a network: of an average, and of an addition."""
+    x = np.random.default_rng(1).uniform(-1, 1, (50, 2, 2, 3))
+    byte = Quantiser(2.0**-7, zero, 8, True)
+    end = Activation(function, slope=slope, name="end")
+    for layers in (
+        [AveragePool2D(2, name="mean"), end],
+        [Add(inputs=("input", "input"), name="sum"), end],
+    ):
+        network = Network(layers, (2, 2, 3))
+        given = Quantisers({"input": byte}, {})
+        model = quantise_given(network, {}, given)
+        wanted = simulated(network, {}, given, x)["end"]
+        assert wanted.min() == 0 and (model.predict(x).reshape(wanted.shape) == wanted).all()
