@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gategrad.golden.window import WindowSpec
+from gategrad.golden.window import WindowSpec, cropped, taps
 
 COLUMNS = 1 << 18  # elements that a convolution gathers at a time
 
@@ -22,25 +22,6 @@ def _padded(window: WindowSpec, x: np.ndarray, fill: float = 0.0) -> np.ndarray:
         return image
     around = ((0, 0), (top, bottom), (left, right), (0, 0))
     return np.pad(image, around, constant_values=fill)
-
-
-def _taps(window: WindowSpec):
-    """For each tap of the kernel its slices of the padded image, down and across."""
-    (down, across), (apart, aside) = window.stride, window.dilation
-    for ky in range(window.kernel[0]):
-        for kx in range(window.kernel[1]):
-            y, x = ky * apart, kx * aside
-            yield (
-                slice(y, y + (window.out_height - 1) * down + 1, down),
-                slice(x, x + (window.out_width - 1) * across + 1, across),
-            )
-
-
-def _cropped(window: WindowSpec, image: np.ndarray, shape) -> np.ndarray:
-    """A padded image without its padding, in ``shape``."""
-    top, left, _, _ = window.padding
-    inside = image[:, top : top + window.height, left : left + window.width]
-    return inside.reshape(shape)
 
 
 class ConvReference:
@@ -56,7 +37,7 @@ class ConvReference:
         size = (len(x), window.out_height, window.out_width, filters)
         if groups == window.channels == filters:
             out = np.zeros(size, np.result_type(x, weight))
-            for (y, across), tap in zip(_taps(window), _by_tap(weight), strict=True):
+            for (y, across), tap in zip(taps(window), _by_tap(weight), strict=True):
                 out += image[:, y, across] * tap
         else:
             out = np.empty(size, np.result_type(x, weight))
@@ -82,7 +63,7 @@ class ConvReference:
         gradient = np.zeros_like(weight)
         if groups == window.channels == filters:
             flat = gradient.reshape(filters, -1)
-            for k, ((y, x), tap) in enumerate(zip(_taps(window), _by_tap(weight), strict=True)):
+            for k, ((y, x), tap) in enumerate(zip(taps(window), _by_tap(weight), strict=True)):
                 flat[:, k] = np.einsum("nhwc,nhwc->c", image[:, y, x], delta)
                 back[:, y, x] += delta * tap
         else:
@@ -95,12 +76,12 @@ class ConvReference:
                     flat[g] += d.T @ seen
                     spread = (d @ weight[g]).reshape(-1, *size[1:], window.taps, channels)
                     into = back[part, ..., _of_group(g, groups, window.channels)]
-                    for k, (y, x) in enumerate(_taps(window)):
+                    for k, (y, x) in enumerate(taps(window)):
                         into[:, y, x] += spread[:, :, :, k]
         gradients = {"weight": gradient}
         if "bias" in params:
             gradients["bias"] = delta.sum(axis=(0, 1, 2))
-        return (_cropped(window, back, shape),), gradients
+        return (cropped(window, back).reshape(shape),), gradients
 
 
 def _by_tap(weight: np.ndarray) -> np.ndarray:
@@ -125,7 +106,7 @@ def _columns(window: WindowSpec, image: np.ndarray, groups: int) -> np.ndarray:
     channels = window.channels // groups
     size = (len(image), window.out_height, window.out_width)
     seen = np.empty((groups, *size, window.taps, channels), image.dtype)
-    for k, (y, x) in enumerate(_taps(window)):
+    for k, (y, x) in enumerate(taps(window)):
         tap = image[:, y, x].reshape(*size, groups, channels)
         seen[:, :, :, :, k] = np.moveaxis(tap, 3, 0)
     return seen.reshape(groups, -1, window.taps * channels)
@@ -139,7 +120,7 @@ class MaxPoolReference:
         (x,) = inputs
         window = layer.window(x.shape[1:])
         image = _padded(window, x, -np.inf)
-        (y, across), *others = _taps(window)
+        (y, across), *others = taps(window)
         out = image[:, y, across].copy()
         for y, across in others:
             np.maximum(out, image[:, y, across], out=out)
@@ -152,11 +133,11 @@ class MaxPoolReference:
         delta = delta.reshape(out.shape)
         back = np.zeros_like(image)
         left = np.ones(out.shape, bool)
-        for y, x in _taps(window):
+        for y, x in taps(window):
             won = left & (image[:, y, x] == out)
             back[:, y, x] += delta * won
             left &= ~won
-        return (_cropped(window, back, shape),), {}
+        return (cropped(window, back).reshape(shape),), {}
 
 
 class SumPoolReference:
@@ -172,7 +153,7 @@ class SumPoolReference:
         (x,) = inputs
         window = layer.window(x.shape[1:])
         image = _padded(window, x)
-        total = sum(image[:, down, across] for down, across in _taps(window))
+        total = sum(image[:, down, across] for down, across in taps(window))
         out = total * x.dtype.type(cls.scale(window))
         return out.reshape(len(x), *cls.shape(layer, window)), (window, x.shape, image.shape)
 
@@ -187,9 +168,9 @@ class SumPoolReference:
         size = (len(delta), window.out_height, window.out_width, window.channels)
         each = delta.reshape(size) * delta.dtype.type(cls.scale(window))
         back = np.zeros(padded, delta.dtype)
-        for y, x in _taps(window):
+        for y, x in taps(window):
             back[:, y, x] += each
-        return (_cropped(window, back, shape),), {}
+        return (cropped(window, back).reshape(shape),), {}
 
 
 class AveragePoolReference(SumPoolReference):

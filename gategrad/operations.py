@@ -41,6 +41,7 @@ class Operation:
     ``backward(layer, params, saved, delta) -> (input deltas, gradients)``, float;
     ``quantise``: ``(context, node) -> None``, adds the integer nodes;
     ``spec``: frozen dataclass; ``golden``: ``(spec, params, *inputs) -> output``, int64;
+    ``backward``: that of golden (:mod:`gategrad.golden.backward`), None where no delta passes;
     ``size``: ``(spec, input sizes) -> elements out``, ``ValueError`` where sizes do not connect;
     ``check``: ``(spec, params) -> None``, raises ``ValueError`` on parameters that do not fit;
     ``hardware``: ``(node, params, layout, technology) -> component``; ``layouts``:
@@ -60,6 +61,7 @@ class Operation:
     arity: int | None = 1
     spec: Lazy | None = None
     golden: Lazy | None = None
+    backward: Lazy | None = None
     size: Callable[[Any, tuple[int, ...]], int] = lambda spec, sizes: sizes[0]
     check: Lazy | None = None
     hardware: Lazy | None = None
@@ -135,6 +137,7 @@ _ROWS = (
         quantise=Lazy("gategrad.quantise:quantise_linear"),
         spec=Lazy("gategrad.golden.dense:DenseSpec"),
         golden=Lazy("gategrad.golden.dense:forward"),
+        backward=Lazy("gategrad.golden.backward:dense"),
         size=_dense_size,
         check=Lazy("gategrad.golden_run:check_dense"),
         hardware=Lazy("gategrad.layouts:dense_hardware"),
@@ -148,6 +151,7 @@ _ROWS = (
         quantise=Lazy("gategrad.quantise:quantise_activation"),
         spec=Lazy("gategrad.golden.activation:ActivationSpec"),
         golden=Lazy("gategrad.golden_run:activation"),
+        backward=Lazy("gategrad.golden.backward:activation"),
         hardware=Lazy("gategrad.layouts:activation_hardware"),
         layouts=Lazy("gategrad.layouts:activation"),
         follows=True,
@@ -182,6 +186,7 @@ _ROWS = (
         "conv",
         spec=Lazy("gategrad.golden.conv:ConvSpec"),
         golden=Lazy("gategrad.golden.conv:forward"),
+        backward=Lazy("gategrad.golden.backward:conv"),
         size=_sized(lambda spec: (spec.window.size,)),
         check=Lazy("gategrad.golden_run:check_conv"),
         hardware=Lazy("gategrad.image_layouts:conv_hardware"),
@@ -205,6 +210,7 @@ _ROWS = (
         "pool",
         spec=Lazy("gategrad.golden.pool:PoolSpec"),
         golden=Lazy("gategrad.golden_run:pool"),
+        backward=Lazy("gategrad.golden.backward:pool"),
         size=_sized(lambda spec: (spec.window.size,)),
         hardware=Lazy("gategrad.image_layouts:pool_hardware"),
         layouts=Lazy("gategrad.image_layouts:pool"),
@@ -226,6 +232,7 @@ _ROWS = (
         arity=2,
         spec=Lazy("gategrad.golden.add:AddSpec"),
         golden=Lazy("gategrad.golden_run:add"),
+        backward=Lazy("gategrad.golden.backward:add"),
         size=_sized(lambda spec: (spec.size, spec.size)),
         hardware=Lazy("gategrad.image_layouts:add_hardware"),
         layouts=Lazy("gategrad.image_layouts:add"),
@@ -239,6 +246,7 @@ _ROWS = (
         arity=None,
         spec=Lazy("gategrad.golden.concatenate:ConcatenateSpec"),
         golden=Lazy("gategrad.golden_run:concatenate"),
+        backward=Lazy("gategrad.golden.backward:concatenate"),
         size=_sized(lambda spec: tuple(spec.pixels * channels for channels in spec.channels)),
         hardware=Lazy("gategrad.image_layouts:concatenate_hardware"),
         layouts=Lazy("gategrad.image_layouts:concatenate"),

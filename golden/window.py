@@ -5,6 +5,7 @@ Images are height x width x channels, channels fastest. A signal of one dimensio
 height 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,3 +98,22 @@ def windows(spec: WindowSpec, x, fill: int = 0) -> np.ndarray:
     seen = np.lib.stride_tricks.sliding_window_view(image, spec.extent, axis=(1, 2))
     (down, across), (apart, aside) = spec.stride, spec.dilation
     return seen[:, ::down, ::across, :, ::apart, ::aside].transpose(0, 1, 2, 4, 5, 3)
+
+
+def taps(spec: WindowSpec) -> Iterator[tuple[slice, slice]]:
+    """For each tap of the kernel, row by row, its slices of the padded image, down and across: the
+    pixels that the windows see there, one a window."""
+    (down, across), (apart, aside) = spec.stride, spec.dilation
+    for ky in range(spec.kernel[0]):
+        for kx in range(spec.kernel[1]):
+            y, x = ky * apart, kx * aside
+            yield (
+                slice(y, y + (spec.out_height - 1) * down + 1, down),
+                slice(x, x + (spec.out_width - 1) * across + 1, across),
+            )
+
+
+def cropped(spec: WindowSpec, image: np.ndarray) -> np.ndarray:
+    """Samples x padded height x padded width x channels without the padding."""
+    top, left, _, _ = spec.padding
+    return image[:, top : top + spec.height, left : left + spec.width]
