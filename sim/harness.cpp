@@ -1,25 +1,18 @@
 // The C++ side of gategrad.sim.verilator: feeds frames to a verilated design and collects its
 // outputs, a cycle at a time, with the same stall pattern as sim/result.py `Stalls.draw`.
 //
-// Compiled together with the verilated model of the module `gg_top` (see sim/verilator.py), whose
-// payload ports are at least 65 bits wide, so that they are always arrays of 32-bit words.
-// The macros GG_{I,O}_{WIDTH,STRIDE,LANES,ELEMENTS}, GG_O_SIGNED and GG_AXI come from there too.
+// Compiled together with the verilated model of the module `gg_top` (see sim/verilator.py). The
+// macros GG_{I,O}_{WIDTH,STRIDE,LANES,ELEMENTS}, GG_O_SIGNED and GG_AXI come from there too.
 
-#include <cstdint>
-#include <cstring>
-#include <memory>
-
-#include "Vgg_top.h"
-#include "verilated.h"
+#include "harness.h"
 
 namespace {
 
-using Word = uint32_t;
 constexpr int words(int bits) { return bits <= 65 ? 3 : (bits + 31) / 32; }
 constexpr int I_WORDS = words(GG_I_STRIDE * GG_I_LANES);
 constexpr int O_WORDS = words(GG_O_STRIDE * GG_O_LANES);
 
-enum Fault : int64_t { NONE, DROPPED_VALID, CHANGED_PAYLOAD, PADDING, LAST };
+constexpr int64_t PADDING = 3, LAST = 4;  // faults of frames
 
 // Mirrors gategrad.sim.verilator._State, field by field.
 struct State {
@@ -34,26 +27,17 @@ struct State {
     int64_t first_in, first_out, fault, fault_cycle;
 };
 
-struct Model {
-    VerilatedContext context;
-    std::unique_ptr<Vgg_top> top;
+struct Model : Simulation {
     int64_t element_in = 0, element_out = 0;  // within the current frames
     bool offering = false, waited = false;
     Word held[O_WORDS];
 
-    Model() : top(new Vgg_top(&context)) {}
-
-    // Inputs are set before; afterwards the outputs are those just before the clock edge.
-    void settle() { top->clk = 0; top->eval(); }
-    void edge() { top->clk = 1; top->eval(); }
+    void withdraw() override {
+        element_in = element_out = 0;
+        offering = waited = false;
+        top->i_valid = top->o_ready = top->load_valid = 0;
+    }
 };
-
-uint64_t draw(uint64_t seed, uint64_t cycle) {
-    uint64_t z = seed + (cycle + 1) * 0x9E3779B97F4A7C15ull;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
-    return z ^ z >> 31;
-}
 
 int lanes_used(int64_t element, int elements, int lanes) {
     return elements - element < lanes ? int(elements - element) : lanes;
@@ -93,7 +77,7 @@ bool unpack(const Word *payload, int count, int64_t *values) {
     return true;
 }
 
-void fail(State &s, Fault fault) {
+void fail(State &s, int64_t fault) {
     if (s.fault == NONE) { s.fault = fault; s.fault_cycle = s.cycle; }
 }
 
@@ -146,45 +130,25 @@ void step(Model &m, State &s, int64_t beats_in) {
 
 }  // namespace
 
-// All other symbols are hidden, so that models of different designs live in one process.
-#define GG_EXPORT __attribute__((visibility("default")))
-
 extern "C" {
 
-GG_EXPORT void *gg_create() { return new Model; }
-
-GG_EXPORT void gg_destroy(void *model) {
-    auto *m = static_cast<Model *>(model);
-    m->top->final();
-    delete m;
-}
-
-// Sixteen cycles of reset; memories keep what they hold.
-GG_EXPORT void gg_reset(void *model) {
-    auto *m = static_cast<Model *>(model);
-    m->element_in = m->element_out = 0;
-    m->offering = m->waited = false;
-    m->top->i_valid = m->top->o_ready = m->top->load_valid = 0;
-    m->top->rst = 1;
-    for (int cycle = 0; cycle < 16; ++cycle) { m->settle(); m->edge(); }
-    m->top->rst = 0;
-}
+GG_EXPORT Simulation *gg_create() { return new Model; }
 
 // Feeds the load stream for at most `budget` cycles; done when loaded == load_bytes.
-GG_EXPORT void gg_load(void *model, State *s, int64_t budget) {
-    Vgg_top &top = *static_cast<Model *>(model)->top;
+GG_EXPORT void gg_load(Simulation *model, State *s, int64_t budget) {
+    Vgg_top &top = *model->top;
     for (; budget > 0 && s->loaded < s->load_bytes; --budget, ++s->load_cycle) {
         top.load_valid = 1;
         top.load_payload = s->load[s->loaded];
-        static_cast<Model *>(model)->settle();
+        model->settle();
         if (top.load_ready) ++s->loaded;
-        static_cast<Model *>(model)->edge();
+        model->edge();
     }
     top.load_valid = 0;
 }
 
 // Runs until all outputs arrived, something is wrong, or `budget` cycles are over.
-GG_EXPORT void gg_run(void *model, State *s, int64_t budget) {
+GG_EXPORT void gg_run(Simulation *model, State *s, int64_t budget) {
     auto *m = static_cast<Model *>(model);
     const int64_t beats_in = s->samples * ((GG_I_ELEMENTS + GG_I_LANES - 1) / GG_I_LANES);
     const int64_t beats_out = s->samples * ((GG_O_ELEMENTS + GG_O_LANES - 1) / GG_O_LANES);

@@ -7,6 +7,11 @@ import numpy as np
 from gategrad.errors import GategradError
 
 _MASK = (1 << 64) - 1
+#: What an output does that breaks a rule of streams, numbered as `Fault` of harness.h.
+FAULTS = {
+    1: "dropped valid before the beat was taken",
+    2: "changed its payload before the beat was taken",
+}
 
 
 class SimulationTimeout(GategradError):
@@ -84,6 +89,14 @@ class PortFormat:
         return np.ascontiguousarray(values.reshape(samples, self.elements), dtype=np.int64)
 
 
+def draw(seed: int, cycle: int) -> int:
+    """64 random bits for ``cycle``: splitmix64, as harness.h has it."""
+    z = (seed + (cycle + 1) * 0x9E3779B97F4A7C15) & _MASK
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+    return z ^ z >> 31
+
+
 @dataclass(frozen=True)
 class Stalls:
     """A random stall pattern, the same in every simulator for the same ``seed``.
@@ -110,11 +123,8 @@ class Stalls:
         return int(self.source * 2**32), int(self.sink * 2**32)
 
     def draw(self, cycle: int) -> tuple[bool, bool]:
-        """Whether source and sink stall in ``cycle`` (splitmix64, as harness.cpp has it)."""
-        z = (self.seed + (cycle + 1) * 0x9E3779B97F4A7C15) & _MASK
-        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
-        z ^= z >> 31
+        """Whether source and sink stall in ``cycle``."""
+        z = draw(self.seed, cycle)
         source, sink = self.thresholds
         return (z & 0xFFFFFFFF) < source, (z >> 32) < sink
 

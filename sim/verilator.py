@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from gategrad.errors import GategradError
+from gategrad.sim.compiled import NAME, Compiled, clock_pins, padded, verilog_text
 from gategrad.sim.result import (
+    FAULTS,
     NO_STALLS,
     PortFormat,
     SimResult,
@@ -17,14 +19,11 @@ from gategrad.sim.result import (
     load_timeout_error,
     timeout_error,
 )
-from gategrad.sim.toolchain import compile_model
 from gategrad.sim.verilog import VerilogPort, module_ports
 
-NAME = "Verilator"
 _CHUNK = 1 << 18  # cycles between looks at the clock, the progress and Ctrl-C
 _FAULTS = {
-    1: "dropped valid before the beat was taken",
-    2: "changed its payload before the beat was taken",
+    **FAULTS,
     3: "has a last beat whose padding is not zero",
     4: "has tlast on a beat that is not the last of its frame, or not on the last",
 }
@@ -56,11 +55,6 @@ class _State(ctypes.Structure):
     ]
 
 
-def _padded(bits: int) -> int:
-    """The width of a payload port of ``gg_top``: words of 32 bits, and three of them or more."""
-    return max(96, -(-bits // 32) * 32)
-
-
 def adapter(
     top: str, ports: dict[str, VerilogPort], i: PortFormat, o: PortFormat, *, axi: bool = False
 ) -> str:
@@ -89,10 +83,9 @@ def adapter(
             net = f"{stream}_{member}" + (f"[{width - 1}:0]" if member == "payload" else "")
             pins.append(f".{name}({net})")
     clock, reset, level = ("aclk", "aresetn", "~rst") if axi else ("clk", "rst", "rst")
-    pins += [f".{clock}(clk)"] if clock in ports else []
-    pins += [f".{reset}({level})"] if reset in ports else []
+    pins += clock_pins(ports, clock, reset, level)
     pins += [".m_axis_tlast(o_last)"] if axi else []
-    wide_i, wide_o = _padded(bits["i__payload"]), _padded(bits["o__payload"])
+    wide_i, wide_o = padded(bits["i__payload"]), padded(bits["o__payload"])
     ties = "" if axi else "  assign o_last = 1'b0;\n"
     if wide_o > bits["o__payload"]:
         ties += f"  assign o_payload[{wide_o - 1}:{bits['o__payload']}] = 0;\n"
@@ -110,7 +103,7 @@ endmodule
 """
 
 
-class VerilatorModel:
+class VerilatorModel(Compiled):
     """A compiled simulation of the module ``top`` in ``verilog`` (text, or a path).
 
     ``i`` and ``o`` are the formats of its frames; ``axi`` says that its ports have AXI4-Stream
@@ -133,59 +126,18 @@ class VerilatorModel:
         axi: bool = False,
         cells: Iterable[str | Path] = (),
     ) -> None:
-        self._model = None
-        text = verilog.read_text() if isinstance(verilog, Path) else verilog
+        text = verilog_text(verilog)
         self.i, self.o = i, o
-        sources = {"design.v": text}
-        for number, cell in enumerate(sorted(map(Path, cells))):
-            sources[f"cell{number}_{cell.name}"] = cell.read_text()
         found = module_ports(text, top)
         self._loads = any(_name in found for _name in ("load__valid", "s_axis_load_tvalid"))
-        sources["gg_top.v"] = adapter(top, found, i, o, axi=axi)
         defines = {"AXI": int(axi), "O_SIGNED": int(o.signed)}
         for side, port in (("I", i), ("O", o)):
             defines[f"{side}_WIDTH"], defines[f"{side}_STRIDE"] = port.width, port.stride(axi)
             defines[f"{side}_LANES"], defines[f"{side}_ELEMENTS"] = port.lanes, port.elements
         flags = [f"-DGG_{name}={value}" for name, value in sorted(defines.items())]
-        harness = (Path(__file__).parent / "harness.cpp").read_text()
-        start = time.perf_counter()
-        self.library = compile_model(sources, "gg_top", harness, flags)
-        self.compile_seconds = time.perf_counter() - start
-        self._lib = ctypes.CDLL(str(self.library))
-        self._lib.gg_create.restype = ctypes.c_void_p
-        pointer, state, cycles = ctypes.c_void_p, ctypes.POINTER(_State), ctypes.c_int64
-        for name in ("gg_destroy", "gg_reset"):
-            getattr(self._lib, name).argtypes = [pointer]
-            getattr(self._lib, name).restype = None
+        self._compile(text, adapter(top, found, i, o, axi=axi), cells, "harness.cpp", flags)
         for name in ("gg_run", "gg_load"):
-            getattr(self._lib, name).argtypes = [pointer, state, cycles]
-            getattr(self._lib, name).restype = None
-        self._model = self._lib.gg_create()
-        self.reset()
-
-    def reset(self) -> None:
-        """Hold reset for sixteen cycles. Memories keep what was written to them."""
-        self._lib.gg_reset(self._open())
-
-    def close(self) -> None:
-        """Free the simulation; nothing can be run after."""
-        if self._model is not None:
-            self._lib.gg_destroy(self._model)
-            self._model = None
-
-    def __enter__(self) -> "VerilatorModel":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _open(self) -> int:
-        if self._model is None:
-            raise GategradError("this simulation is closed")
-        return self._model
+            self._declare(name, ctypes.POINTER(_State), ctypes.c_int64)
 
     def run(
         self,
