@@ -45,11 +45,19 @@ def hinge(f, y):
     return float(margin.sum() / len(f)), delta / len(f)
 
 
+def perceptron(f, y):
+    """The perceptron's own rule, of a single output: it is above 0 or not, and the weights move by
+    ``rate * x * (y - (f > 0))``. The loss is |f| where that is wrong, whose gradient this is."""
+    delta = (f > 0) - y
+    return float((delta * f).sum() / len(f)), delta / len(f)
+
+
 LOSSES: Mapping[str, Callable] = {
     "squared_error": squared_error,
     "softmax_cross_entropy": softmax_cross_entropy,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "hinge": hinge,
+    "perceptron": perceptron,
 }
 
 

@@ -41,7 +41,10 @@ class Training(Settings):
     rate: float = key(0.002, low=1e-9, high=1e3)
     loss: str = key(
         "softmax_cross_entropy",
-        choices=("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "hinge"),
+        choices=(
+            "softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "hinge",
+            "perceptron",
+        ),
     )
     optimiser: str = key("adam", choices=("adam", "sgd"))
     momentum: float = key(0.9, low=0.0, high=0.9999)

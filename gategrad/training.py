@@ -63,6 +63,11 @@ def train(
             f"layer {network.output.name!r} has one output, of which a softmax is always 1; give "
             'it an output a class, or [train] loss = "sigmoid_cross_entropy" or "hinge"'
         )
+    if network.outputs > 1 and settings.loss == "perceptron":
+        raise GategradError(
+            f"layer {network.output.name!r} has {network.outputs} outputs, and a perceptron one; "
+            'give it one, or [train] loss = "hinge"'
+        )
     x, y = prepare(network, data)
     random = np.random.default_rng(settings.seed)
     if params is None:

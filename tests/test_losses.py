@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gategrad.losses import LOSSES, classify, hinge, targets, threshold
+from gategrad.losses import LOSSES, classify, hinge, perceptron, targets, threshold
 
 
 def test_hinge_counts_every_wrong_class_within_the_margin():
@@ -28,6 +28,14 @@ def test_hinge_of_one_output():
     assert loss == pytest.approx((0.75 + 1.25) / 4)
     assert delta.ravel().tolist() == [-0.25, 0.25, 0, 0]
     assert classify(np.array([[0.25], [-0.25]]), threshold("hinge")).tolist() == [1, 0]
+
+
+def test_perceptron_moves_only_where_it_is_wrong():
+    f, y = np.array([[0.5], [0.5], [-2.0], [-2.0], [0.0]]), targets([1, 0, 1, 0, 0], 1)
+    loss, delta = perceptron(f, y)
+    assert (delta * 5).ravel().tolist() == [0, 1, -1, 0, 0]
+    assert loss == pytest.approx((0.5 + 2) / 5)
+    assert classify(f, threshold("perceptron")).tolist() == [1, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

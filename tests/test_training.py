@@ -99,6 +99,11 @@ def test_refuses_a_softmax_of_one_output():
         train(network(units=1), blobs(classes=2))
 
 
+def test_refuses_a_perceptron_of_several_outputs():
+    with pytest.raises(GategradError, match=r"layer .dense2. has 3 outputs.*\"hinge\""):
+        train(network(units=3, loss="perceptron"), blobs())
+
+
 def test_refuses_samples_of_another_size():
     net = Network([Dense(3)], 5)
     with pytest.raises(GategradError, match=r"data blobs: samples of shape \(4,\).*\[5\]"):

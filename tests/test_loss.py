@@ -1,0 +1,117 @@
+"""Losses: integers against the float ones, and the gateware against the integers."""
+
+import numpy as np
+import pytest
+
+from gategrad.golden import loss
+from gategrad.golden.format import Format
+from gategrad.golden.loss import KINDS, LossSpec
+from gategrad.losses import LOSSES, classify, targets, threshold
+
+DELTA = Format(16, 12)
+
+
+def classes_of(kind):
+    return (1,) if kind == "perceptron" else (2, 10) if kind.startswith("soft") else (1, 2, 10)
+
+
+ALL = [(kind, n) for kind in KINDS for n in classes_of(kind)]
+
+
+def test_float_and_integers_know_the_same_losses():
+    assert set(KINDS) == set(LOSSES)
+
+
+#: Greatest distances: of a delta in units of 2**-12, of the loss an output.
+ERRORS = {"softmax_cross_entropy": (2.1, 0.007), "sigmoid_cross_entropy": (1.5, 0.017)}
+
+
+@pytest.mark.parametrize("x", [Format(16, 8), Format(16, 13), Format(9, 3), Format(7, 0)], ids=str)
+@pytest.mark.parametrize("kind, classes", ALL)
+def test_golden_is_near_the_float_loss(kind, classes, x):
+    spec, rng = LossSpec(kind, classes, x, DELTA), np.random.default_rng(classes)
+    y = x.quantise(rng.normal(0, 2, (500, classes)))
+    labels = rng.integers(0, max(2, classes), 500)
+    delta, value, right = loss.forward(spec, y, labels)
+    real, wanted = x.real(y), targets(labels, classes)
+    each = [LOSSES[kind](f[None], t[None]) for f, t in zip(real, wanted, strict=True)]
+    exact = np.concatenate([d for _, d in each])
+    limits, inside = DELTA.real([DELTA.min, DELTA.max]), np.abs(exact).max(axis=1) < 7.9
+    of_delta, of_loss = ERRORS.get(kind, (0.51, 1e-9))
+    assert np.abs(DELTA.real(delta) - np.clip(exact, *limits)).max() < of_delta / 4096
+    if kind == "squared_error":  # its loss is that of the deltas
+        of_loss = 9 / 4096 if x.frac > DELTA.frac else 1e-9
+    error = spec.loss_format.real(value) - [v for v, _ in each]
+    scale = classes if kind in ("sigmoid_cross_entropy", "squared_error") else 1
+    assert np.abs(error[inside]).max() < of_loss * scale
+    at = threshold(kind)
+    assert right.tolist() == (classify(real, at) == labels).tolist()
+    assert 0 < right.sum() < 500
+
+
+@pytest.mark.parametrize("kind, classes", ALL)
+def test_ends_of_formats(kind, classes):
+    """Saturated deltas, losses that their format holds, exact wherever they can be."""
+    x, delta = Format(16, 8), Format(6, 3)
+    spec, rng = LossSpec(kind, classes, x, delta), np.random.default_rng(1)
+    y = rng.choice([x.min, x.max, 0], (200, classes))
+    labels = rng.integers(0, max(2, classes), 200)
+    d, value, _ = loss.forward(spec, y, labels)
+    assert delta.holds(d) and spec.loss_format.holds(value)
+    if kind == "squared_error":
+        wanted = np.clip(x.real(y) - targets(labels, classes), delta.real(-32), delta.real(31))
+        assert (delta.real(d) == wanted).all()
+        assert np.allclose(spec.loss_format.real(value), 0.5 * (wanted**2).sum(axis=1))
+
+
+def test_values_as_targets():
+    x = Format(8, 4)
+    spec = LossSpec("squared_error", 3, x, Format(8, 4))
+    y, t = np.array([[16, -8, 100], [5, 5, 4]]), np.array([[8, -8, -100], [0, 9, 0]])
+    delta, value, right = loss.forward(spec, y, t)
+    assert delta.tolist() == [[8, 0, 127], [5, -4, 4]]
+    assert spec.loss_format.real(value).tolist() == [(0.25 + (127 / 16) ** 2) / 2, 57 / 512]
+    assert right.tolist() == [False, False]
+    one = LossSpec("squared_error", 1, x, Format(8, 4))
+    assert loss.forward(one, [[9], [8]], [[30], [30]])[2].tolist() == [True, False]
+
+
+def test_samples_that_do_not_learn():
+    spec = LossSpec("hinge", 3, Format(8, 4), Format(8, 4))
+    y = np.array([[5, 9, 1], [5, 9, 1]])
+    delta, value, right = loss.forward(spec, y, [1, -1], learn=[True, False])
+    assert delta.tolist() == [[16, -32, 16], [0, 0, 0]]
+    assert value.tolist() == [12 + 8, 0] and right.tolist() == [True, False]
+
+
+def test_refuses():
+    x = Format(8, 4)
+    for kind, classes, formats, message in [
+        ("sum", 3, (x, x), "no loss 'sum'"),
+        ("hinge", 0, (x, x), "0 outputs"),
+        ("softmax_cross_entropy", 1, (x, x), "softmax of one output"),
+        ("perceptron", 2, (x, x), "one output, not 2"),
+        ("sigmoid_cross_entropy", 2, (Format(17, 8), x), "up to 16 bits, not 17"),
+        ("hinge", 2, (Format(33, 8), x), "up to 32 bits, not 33"),
+        ("hinge", 2, (Format(8, -1), x), "0 to 24 bits behind the point, not -1"),
+        ("hinge", 2, (x, Format(25, 4)), "deltas of hinge have up to 24 bits"),
+        ("hinge", 2, (x, Format(8, 4, signed=False)), "has none"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            LossSpec(kind, classes, *formats)
+    spec, y = LossSpec("hinge", 3, x, x), np.zeros((2, 3))
+    for target, message in [
+        ([0, 3], "label 3 of sample 1 is not one of 0 to 2"),
+        ([-1, 0], "label -1 of sample 0"),
+        ([0], "1 labels for 2 samples"),
+        (np.zeros((2, 3)), "takes a label a sample"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            loss.forward(spec, y, target)
+    values = LossSpec("squared_error", 3, x, x)
+    with pytest.raises(ValueError, match=r"targets are \(2, 2\) and outputs \(2, 3\)"):
+        loss.forward(values, y, np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="outside the format Q4"):
+        loss.forward(values, y, np.full((2, 3), 200))
+    with pytest.raises(ValueError, match="label 2"):
+        loss.forward(LossSpec("hinge", 1, x, x), [[1]], [2])
