@@ -3,7 +3,7 @@
 from amaranth.hdl import Value
 
 from gategrad.hdl.multiplier import signed_digits
-from gategrad.hdl.pipe import Pipe
+from gategrad.hdl.pipe import Registers
 
 #: A shift, a sign and a value: ``sign * value * 2**shift``.
 Part = tuple[int, int, Value]
@@ -24,7 +24,7 @@ def digits(value: Value, weight: int) -> list[Part]:
     return [(shift, sign, value) for shift, sign in signed_digits(weight)]
 
 
-def add_up(pipe: Pipe, sums: list[list[Part]], width: int | None = None) -> list[Value]:
+def add_up(pipe: Registers, sums: list[list[Part]], width: int | None = None) -> list[Value]:
     """The sum of each list of parts, all of one length, :func:`stages` cycles later.
 
     ``width``: how many of the lowest bits suffice.

@@ -40,11 +40,39 @@ def greater(a: Value, b: Value) -> Value:
     return a > b
 
 
-class Pipe:
+class Registers:
+    """Stages of registers that all move with ``advance``."""
+
+    def __init__(self, m: Module, advance: Value):
+        self.m, self.advance = m, advance
+
+    def register(self, values: Sequence[Value]) -> list[Signal]:
+        """A stage: the values a cycle later."""
+        stage = [Signal(value.shape(), reset_less=True) for value in values]
+        with self.m.If(self.advance):
+            self.m.d.sync += [register.eq(v) for register, v in zip(stage, values, strict=True)]
+        return stage
+
+
+class Delay:
+    """A value that is there in cycle ``time`` of a pipeline, and waits in registers after it."""
+
+    def __init__(self, pipe: Registers, value: Value, time: int = 0):
+        self._pipe, self._line, self.time = pipe, [value], time
+
+    def at(self, time: int) -> Value:
+        """The value in cycle ``time``, which is not before it is there."""
+        while len(self._line) <= time - self.time:
+            self._line += self._pipe.register(self._line[-1:])
+        return self._line[time - self.time]
+
+
+class Pipe(Registers):
     """Registers between a stream in and a stream out that all stall together."""
 
     def __init__(self, m: Module, valid: Value, o):
-        self.m, self.valid, self.advance = m, valid, Signal()
+        super().__init__(m, Signal(name="advance"))
+        self.valid = valid
         m.d.comb += self.advance.eq(~o.valid | o.ready)
 
     @property
@@ -55,9 +83,7 @@ class Pipe:
     def register(self, values: Sequence[Value]) -> list[Signal]:
         """A stage: the values a cycle later."""
         valid = Signal()
-        stage = [Signal(value.shape(), reset_less=True) for value in values]
         with self.m.If(self.advance):
             self.m.d.sync += valid.eq(self.valid)
-            self.m.d.sync += [register.eq(v) for register, v in zip(stage, values, strict=True)]
         self.valid = valid
-        return stage
+        return super().register(values)

@@ -4,8 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
 from gategrad.golden.noise import BITS, Noise, leap, moved, step
+from gategrad.hdl import noise as hdl
 
 
 def plain(state: int, n: int) -> list[int]:
@@ -102,3 +104,31 @@ def test_refuses_state(state):
 def test_refuses_count():
     with pytest.raises(ValueError, match="-1 words"):
         Noise(0).words(-1)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 8])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_gateware(lanes, resumed):
+    golden = Noise(11)
+    golden.words(5 * resumed)
+    dut = hdl.Noise(lanes, 11, golden.state if resumed else None)
+    rng = np.random.default_rng(lanes)
+
+    async def bench(ctx):
+        for _ in range(40):
+            expected = golden.words(lanes).tolist()
+            for wait in range(int(rng.integers(1, 4)), -1, -1):
+                assert [int(word) for word in ctx.get(dut.words)] == expected
+                ctx.set(dut.next, wait == 0)
+                await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert dut.cost().ffs == 32 * lanes and dut.cost().luts >= 32 * lanes
+
+
+def test_refuses_lanes():
+    with pytest.raises(ValueError, match="lanes must be 1"):
+        hdl.Noise(0, 1)

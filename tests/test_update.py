@@ -7,6 +7,7 @@ from math import floor
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
 from gategrad.golden import update
 from gategrad.golden.format import Format
@@ -19,6 +20,8 @@ from gategrad.golden.update import (
     real_rate,
     update_noise,
 )
+from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
+from gategrad.hdl.update import Update, WeylNoise
 
 W, G, V = Format(4, 2), Format(6, 5), Format(6, 5)
 NEAREST, STOCHASTIC, DISCARDED = UpdateRounding
@@ -234,3 +237,171 @@ def test_refuses(call, message):
 def test_refuses_specification(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(REAL, **change)
+
+
+def run_hardware(spec, columns, lanes, *, rate=None, seed=0, stall=0.3, rate_bits=0):
+    """Results of the pipeline, a row a weight, and whether each latency was as stated."""
+    dut = Update(spec, lanes, PORTABLE, rate_bits)
+    rng = np.random.default_rng(seed)
+    count = columns.shape[1] // lanes
+    ports = {"w": columns[0], "g": columns[1]}
+    ports |= {"v": columns[2]} if spec.momentum else {}
+    ports |= {"noise": columns[3]} if spec.rounding is STOCHASTIC else {}
+    ports |= {"decays": columns[4]} if spec.decay else {}
+    ports = {name: values[: count * lanes].reshape(-1, lanes).tolist()
+             for name, values in ports.items()}  # fmt: skip
+    wanted = ["o_w", "saturated", "underflow"] + ["o_v"] * bool(spec.momentum)
+    results = []
+
+    async def bench(ctx):
+        ctx.set(dut.enable, 0)
+        if rate is not None:
+            ctx.set(dut.rate, rate)
+        moved = 0
+        while len(results) < count:
+            enabled = bool(rng.random() >= stall)
+            ctx.set(dut.enable, enabled)
+            # While it stalls the operands are anything.
+            beat = moved if enabled and moved < count else int(rng.integers(count))
+            for name, values in ports.items():
+                ctx.set(getattr(dut, name), values[beat])
+            if moved >= dut.latency:
+                row = [[int(x) for x in ctx.get(getattr(dut, name))] for name in wanted]
+                if enabled:
+                    results.append(row)
+            moved += enabled
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return [np.array(values).ravel() for values in zip(*results, strict=True)]
+
+
+def check(spec, columns, lanes, rate=None, **options):
+    columns = columns[:, : columns.shape[1] // lanes * lanes]
+    w, v, events = run_golden(spec, columns, rate=rate)
+    got = run_hardware(spec, columns, lanes, rate=rate, **options)
+    assert (got[0] == w).all()
+    assert Events(int(got[1].sum()), int(got[2].sum())) == events
+    expected = [by_fractions(dataclasses.replace(spec, rate=rate or spec.rate), *map(int, row))[2:]
+                for row in columns.T[:200]]  # fmt: skip
+    assert [(bool(a), bool(b)) for a, b in zip(*got[1:3], strict=True)][:200] == expected
+    if spec.momentum:
+        assert (got[3] == v).all()
+    return events
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=str)
+@pytest.mark.parametrize("rounding", UpdateRounding)
+def test_tiny(change, rounding):
+    """Every weight and gradient; saturation and underflow both ways are among them."""
+    for shift in (0, 2, 5):
+        spec = UpdateSpec(W, G, shift, **({"rate": 1, "rounding": rounding} | change))
+        noises = (0, 0x5555, 0xFFFF) if rounding is STOCHASTIC else (0,)
+        columns = everything(spec, noises)
+        step = max(1, columns.shape[1] // 1200)
+        events = check(spec, columns[:, :: step + (step > 1 and step % 2)], 2, seed=shift)
+        assert events.underflow or shift < 5
+
+
+def at_random(spec, count, seed=0):
+    """Columns at random and at the ends."""
+    rng = np.random.default_rng(seed)
+    formats = spec.weight, spec.gradient, spec.velocity or Format(2, 0)
+    columns = []
+    for fmt in formats:
+        values = rng.integers(fmt.min, fmt.max + 1, count) >> rng.integers(0, fmt.width, count)
+        ends = [fmt.min, fmt.max, 0, -1, 1]
+        columns.append(np.where(rng.random(count) < 0.3, rng.choice(ends, count), values))
+    noise = np.where(rng.random(count) < 0.2, 65535, rng.integers(0, 1 << 16, count))
+    return np.array([*columns, noise, rng.integers(0, 2, count)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"shift": 8},
+        {"shift": 40},
+        {"rate": 22571, "decay": 977},
+        {"decay": 64, **MOMENTUM},
+        {"momentum": (115, 7), "velocity": Format(30, 22), "nesterov": True, "rate": 3},
+        {"clip": 24, "rate": 5},
+        {"clip": 31 - 1, "gradient": Format(33, 22), "shift": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("rounding", UpdateRounding)
+def test_real_sizes(change, rounding):
+    spec = dataclasses.replace(REAL, **({"rounding": rounding} | change))
+    check(spec, at_random(spec, 600), 3)
+
+
+@pytest.mark.parametrize("bits, rate", [(1, 1), (4, 9), (8, 255), (8, 1)])
+def test_rate_at_run_time(bits, rate):
+    spec = dataclasses.replace(REAL, rounding=STOCHASTIC, decay=3)
+    check(spec, at_random(spec, 400, seed=rate), 4, rate=rate, rate_bits=bits)
+
+
+def test_latency_of_the_usual():
+    assert Update(REAL, 8).latency == 3
+    assert Update(dataclasses.replace(REAL, **MOMENTUM), 8).latency == 6
+
+
+@pytest.mark.parametrize("technology", [PORTABLE, ICE40UP, ECP5], ids=lambda t: t.name)
+def test_cost_grows(technology):
+    def luts(lanes, **change):
+        return Update(dataclasses.replace(REAL, **change), lanes, technology).cost().luts
+
+    assert 8 * luts(1) == luts(8) < luts(8, decay=1) < luts(8, decay=1, **MOMENTUM)
+    assert WeylNoise(4, 2, 5, technology).cost().luts > WeylNoise(2, 2, 5, technology).cost().luts
+
+
+@pytest.mark.parametrize("pe, simd, units, columns", [(1, 1, 3, 4), (2, 3, 6, 9), (4, 5, 8, 5)])
+def test_noise_of_tiles(pe, simd, units, columns):
+    tiles = columns // simd
+    dut = WeylNoise(pe, simd, tiles)
+
+    async def bench(ctx):
+        for word in (0xDEADBEEF, 0, 0xFFFF1234):
+            expected = update_noise(word, units, columns)
+            ctx.set(dut.word, word)
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            ctx.set(dut.word, 0x5555)
+            # The last run stops in the middle, and another begins.
+            for u, i in itertools.product(range(0, units, pe), range(0, columns, simd)):
+                for _ in range(2):
+                    got = [int(value) for value in ctx.get(dut.noise)]
+                    assert got == expected[u : u + pe, i : i + simd].ravel().tolist()
+                    await ctx.tick()
+                ctx.set(dut.step, 1)
+                await ctx.tick()
+                ctx.set(dut.step, 0)
+                if word == 0 and u:
+                    break
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Update(REAL, 0), "lanes must be 1"),
+        (lambda: Update(REAL, 1, rate_bits=17), "rate_bits must be 0 to 16"),
+        (
+            lambda: Update(dataclasses.replace(REAL, gradient=Format(50, 22)), 1, rate_bits=16),
+            "more than 62",
+        ),
+        (lambda: WeylNoise(0, 1, 1), "must be 1 or more"),
+    ],
+)
+def test_refuses_to_build(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

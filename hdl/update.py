@@ -1,0 +1,276 @@
+# amaranth: UnusedElaboratable=no
+"""Updates of weights: the pipeline from a gradient to a weight, and the noise of a tile."""
+
+from math import ceil
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.format import Format
+from gategrad.golden.update import (
+    COLUMN_STEP,
+    MAX_RATE_BITS,
+    NOISE_BITS,
+    UNIT_STEP,
+    UpdateRounding,
+    UpdateSpec,
+)
+from gategrad.hdl.adder_tree import Part, add_up, additions, digits, stages
+from gategrad.hdl.component import Component
+from gategrad.hdl.estimate import adder, saturation
+from gategrad.hdl.pipe import Delay, Registers, saturate
+from gategrad.hdl.streams import shape_of
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
+
+
+class Update(Component):
+    """``lanes`` weights a cycle: the update of :mod:`gategrad.golden.update`::
+
+        v ── x mu ── + ── saturate ─┬────────────────┐
+                     │              └ x mu ── + ─── (x) rate ── + ── + ── >> shift ── w - q ── o_w
+        g ── clip ───┴────────────────────────┘                 │    │                  │
+        w ── x decay ───────────────────────────────────────────┴ ── │ ─────────────────┘
+        noise ───────────────────────────────────────────────────────┘
+
+    There is no flow control: operands are taken in every cycle with ``enable``, and their results
+    stand at the outputs ``latency`` such cycles later; while it is low every register holds.
+    Operands should come from registers; the results do.
+
+    Ports, each of ``lanes`` elements: ``w``, ``g``; ``v`` with momentum; ``noise`` of 16 bits with
+    stochastic rounding; ``decays`` of 1 bit with decay; out of it ``o_w``, ``o_v``, and the flags
+    ``saturated`` (the weight was held to an end of its format) and ``underflow`` (the update was
+    not 0, and yet the weight stayed). With ``rate_bits`` the port ``rate`` of as many bits is in
+    the place of the specification's rate, for all lanes; it stands still while operands of one
+    update are on their way.
+
+    Multiplications by constants are additions of signed digits, and that by ``rate`` is additions
+    too: no multiplier is taken. A power of two, as rate, decay and momentum, costs no adder but the
+    one that it is added by. Latency: 2 cycles, 1 to round, 1 to clip, 2 for momentum, 1 for
+    Nesterov's, and for each product the levels of its tree.
+
+    Raises ``ValueError`` for lanes below 1, rate_bits beyond 16 and sums beyond 62 bits.
+    """
+
+    def __init__(
+        self,
+        spec: UpdateSpec,
+        lanes: int,
+        technology: Technology = PORTABLE,
+        rate_bits: int = 0,
+    ):
+        if lanes < 1:
+            raise ValueError(f"lanes must be 1 or more, not {lanes}")
+        if not 0 <= rate_bits <= MAX_RATE_BITS:
+            raise ValueError(f"rate_bits must be 0 to {MAX_RATE_BITS}, not {rate_bits}")
+        rate = (1 << rate_bits) - 1 if rate_bits else spec.rate
+        spec.check_width(rate)
+        self.spec, self.lanes, self.technology, self.rate_bits = spec, lanes, technology, rate_bits
+        low, high = spec.total(rate)
+        self._total = Format.for_range(low, high, 0).width
+        self._low, self._high = low >> spec.shift, -(-high >> spec.shift) + 1
+
+    def ports(self):
+        spec, lanes = self.spec, self.lanes
+
+        def array(shape):
+            return data.ArrayLayout(shape, lanes)
+
+        weight, flag = array(shape_of(spec.weight)), array(1)
+        ports = {
+            "enable": In(1, init=1),
+            "w": In(weight),
+            "g": In(array(shape_of(spec.gradient))),
+            "o_w": Out(weight),
+            "saturated": Out(flag),
+            "underflow": Out(flag),
+        }
+        if spec.velocity is not None:
+            velocity = array(shape_of(spec.velocity))
+            ports |= {"v": In(velocity), "o_v": Out(velocity)}
+        if spec.rounding is UpdateRounding.STOCHASTIC:
+            ports["noise"] = In(array(NOISE_BITS))
+        if spec.decay:
+            ports["decays"] = In(flag)
+        if self.rate_bits:
+            ports["rate"] = In(self.rate_bits)
+        return ports
+
+    @property
+    def latency(self) -> int:
+        """Enabled cycles from operands to results."""
+        spec = self.spec
+        cycles = int(spec.clip is not None)
+        if spec.momentum is not None:
+            product = stages(additions(spec.momentum[:1]))
+            cycles = max(cycles, product) + 2
+            cycles += (product + 1) * spec.nesterov
+        return cycles + stages(self._parts) + (spec.noise_bits > 0) + 2
+
+    @property
+    def _parts(self) -> int:
+        """What is added up to ``t``."""
+        return (self.rate_bits or additions([self.spec.rate])) + additions([self.spec.decay])
+
+    def elaborate(self, platform):
+        m = Module()
+        pipe = Registers(m, self.enable)
+        for lane in range(self.lanes):
+            self._lane(pipe, lane)
+        return m
+
+    def _lane(self, pipe: Registers, lane: int) -> None:
+        spec = self.spec
+        bits = spec.weight.width
+        w, n = Delay(pipe, self.w[lane]), self._step(pipe, lane)
+        t, time = self._sum(pipe, w, n, lane)
+        q, nonzero = t, Const(0)
+        if spec.noise_bits:
+            rounded = self._rounded(t, Delay(pipe, self._noise(lane)).at(time))
+            (q, nonzero), time = pipe.register([rounded, t != 0]), time + 1
+        # More than a weight and a bit can hold takes any weight beyond an end.
+        near, far = q, Const(0)
+        if len(q) > bits + 1:
+            near = q[: bits + 1].as_signed()
+            far = (q[bits:-1] ^ q[-1].replicate(len(q) - bits - 1)).any()
+        moved, far, up, lost = pipe.register([w.at(time) - near, far, q[-1], nonzero & (q == 0)])
+        negative = Mux(far, ~up, moved[-1])
+        over = far | (moved[bits - 1 : -1] ^ moved[-1].replicate(len(moved) - bits)).any()
+        held = Mux(over, Cat((~negative).replicate(bits - 1), negative), moved[:bits])
+        results = pipe.register([held, over, lost])
+        outputs = self.o_w[lane], self.saturated[lane], self.underflow[lane]
+        pipe.m.d.comb += [o.eq(result) for o, result in zip(outputs, results, strict=True)]
+
+    def _step(self, pipe: Registers, lane: int) -> Delay:
+        """What the weight moves by but for the rate: ``n``, from gradient and velocity."""
+        spec = self.spec
+        g = Delay(pipe, self.g[lane])
+        if spec.clip is not None:
+            clipped = Format.for_range(*spec.ends, 0)
+            ends = spec.gradient.min, spec.gradient.max
+            # One bit, -1 or 0, is the sign.
+            held = saturate(g.at(0), clipped, *ends) if spec.clip else g.at(0)[-1].replicate(2)
+            g = Delay(pipe, pipe.register([held.as_signed()])[0], 1)
+        if spec.momentum is None or spec.velocity is None:
+            return g
+        v = self._slowed(pipe, Delay(pipe, self.v[lane]), g)
+        ends = spec.velocity.min + spec.ends[0], spec.velocity.max + spec.ends[1]
+        (held,) = pipe.register([saturate(v.at(v.time), spec.velocity, *ends)])
+        v = Delay(pipe, held, v.time + 1)
+        pipe.m.d.comb += self.o_v[lane].eq(v.at(self.latency))
+        return self._slowed(pipe, v, g) if spec.nesterov else v
+
+    def _slowed(self, pipe: Registers, v: Delay, g: Delay) -> Delay:
+        """``round(v * mu) + g``: half a unit is a one below the gradient's last bit."""
+        assert self.spec.momentum is not None
+        multiplier, shift = self.spec.momentum
+        time = max(v.time + stages(additions([multiplier])), g.time)
+        start = time - stages(additions([multiplier]))
+        (product,) = add_up(pipe, [digits(v.at(start), multiplier)])
+        total = (product >> shift - 1) + Cat(1, g.at(time)).as_signed()
+        return Delay(pipe, pipe.register([total >> 1])[0], time + 1)
+
+    def _sum(self, pipe: Registers, w: Delay, n: Delay, lane: int) -> tuple[Value, int]:
+        """``t`` and its time."""
+        spec, step = self.spec, n.at(n.time)
+        parts: list[Part] = digits(step, spec.rate)
+        if self.rate_bits:
+            parts = [(k, 1, Mux(self.rate[k], step, 0)) for k in range(self.rate_bits)]
+        if spec.decay:
+            decays = Delay(pipe, self.decays[lane]).at(n.time)
+            parts += digits(Mux(decays, w.at(n.time), 0), spec.decay)
+        (total,) = add_up(pipe, [parts], self._total)
+        return _sized(total, self._total), n.time + stages(len(parts))
+
+    def _noise(self, lane: int) -> Value:
+        """The upper bits of the noise, as many as are added."""
+        if self.spec.rounding is not UpdateRounding.STOCHASTIC:
+            return Const(1, 1)
+        return self.noise[lane][NOISE_BITS - self.spec.noise_bits :]
+
+    def _rounded(self, t: Value, noise: Value) -> Value:
+        """``q``: what the rounding adds reaches no lower than its own bits."""
+        spec, bits = self.spec, self.spec.noise_bits
+        added = t[:bits] if spec.rounding is UpdateRounding.DISCARDED else noise
+        width = Format.for_range(self._low, self._high, 0).width
+        return _sized((t >> spec.shift - bits) + added >> bits, width)
+
+    def cost(self) -> Resources:
+        """Estimate: the adders, and the operands on their way beside them."""
+        spec, technology = self.spec, self.technology
+        weight, gradient = spec.weight.width, spec.gradient.width
+        kept = max(2, self._total - spec.shift)
+        luts = (self._parts - 1) * adder(self._total, technology) + ceil(self._total / 3)
+        luts += adder(kept + spec.noise_bits, technology) + adder(weight + 2, technology)
+        luts += saturation(weight, kept, technology) + ceil(kept / 2)
+        ffs = (self.latency - 1) * weight + self._total * (self._parts - 1) + kept + weight + 8
+        if spec.rounding is UpdateRounding.STOCHASTIC:
+            ffs += spec.noise_bits * (self.latency - 3)
+        if spec.clip is not None:
+            luts, ffs = luts + ceil(1.7 * spec.clip), ffs + spec.clip
+        if spec.momentum is not None and spec.velocity is not None:
+            velocity, parts = spec.velocity.width, additions(spec.momentum[:1])
+            adders = parts * (1 + spec.nesterov)
+            luts += adders * adder(velocity, technology)
+            luts += saturation(velocity, 2, technology)
+            ffs += (adders + self.latency - 2) * velocity + gradient * (self.latency - 3)
+        cells = max(luts, ffs) if technology.family == "ice40" else luts
+        return Resources(luts=cells, ffs=ffs) * self.lanes
+
+
+class WeylNoise(Component):
+    """The noise of one tile of a matrix after the other: golden's ``update_noise``.
+
+    A tile is ``pe`` units by ``simd`` columns, weight ``p * simd + s`` being that of unit ``p`` and
+    column ``s``; ``tiles`` of them lie side by side, and they are gone through row by row. In the
+    cycle after ``start`` the port ``noise`` has that of the first tile from ``word``, of which the
+    lower 16 bits count, and in the cycle after each ``step`` that of the tile that follows.
+
+    Resources: an adder of 16 bits a weight, and one with a register for all; no latency behind that
+    register, so that what takes the noise should register it.
+
+    Raises ``ValueError`` for a size below 1.
+    """
+
+    def __init__(self, pe: int, simd: int, tiles: int, technology: Technology = PORTABLE):
+        if min(pe, simd, tiles) < 1:
+            raise ValueError(f"pe, simd and tiles must be 1 or more, not {pe}, {simd} and {tiles}")
+        self.pe, self.simd, self.tiles, self.technology = pe, simd, tiles, technology
+
+    def ports(self):
+        return {
+            "word": In(32),
+            "start": In(1),
+            "step": In(1),
+            "noise": Out(data.ArrayLayout(NOISE_BITS, self.pe * self.simd)),
+        }
+
+    def cost(self) -> Resources:
+        """Adders, and a counter of tiles."""
+        bits = (self.tiles - 1).bit_length()
+        luts = (self.pe * self.simd) * adder(NOISE_BITS, self.technology) + 2 * NOISE_BITS
+        return Resources(luts=luts + 4 * bits, ffs=NOISE_BITS + bits + 1)
+
+    def elaborate(self, platform):
+        m = Module()
+        first = Signal(NOISE_BITS)
+        at, last = Signal(range(self.tiles)), Signal(init=self.tiles == 1)
+        right = self.simd * COLUMN_STEP
+        down = self.pe * UNIT_STEP - (self.tiles - 1) * right
+        with m.If(self.start):
+            m.d.sync += [first.eq(self.word), at.eq(0), last.eq(self.tiles == 1)]
+        with m.Elif(self.step):
+            m.d.sync += first.eq(first + Mux(last, down % 2**16, right % 2**16))
+            m.d.sync += [at.eq(Mux(last, 0, at + 1)), last.eq(at == self.tiles - 2)]
+            if self.tiles == 1:
+                m.d.sync += last.eq(1)
+        for p in range(self.pe):
+            for s in range(self.simd):
+                offset = (p * UNIT_STEP + s * COLUMN_STEP) % 2**16
+                m.d.comb += self.noise[p * self.simd + s].eq(first + offset)
+        return m
+
+
+def _sized(value: Value, width: int) -> Value:
+    """A signed value known to fit ``width`` bits."""
+    return value[:width].as_signed() if len(value) > width else value
