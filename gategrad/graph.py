@@ -19,6 +19,7 @@ from typing import Any
 
 from gategrad.errors import GategradError
 from gategrad.layers import Activation, Layer
+from gategrad.learn_options import Learn
 from gategrad.operations import LAYERS, OPERATIONS, Shape
 from gategrad.options import Input, Quantisation, Training
 from gategrad.settings import suggest
@@ -48,7 +49,8 @@ class Network:
     """A network of layers; ``nodes`` are its operations in an order in which they can run.
 
     ``layers``: a list of :class:`~gategrad.layers.Layer`, the last one is the output; ``input``:
-    :class:`Input`, or a shape. A layer with an activation becomes two nodes, ``hidden`` and
+    :class:`Input`, or a shape; ``trainable``: whether layers learn in hardware that do not say
+    otherwise, as ``learning`` says. A layer with an activation becomes two nodes, ``hidden`` and
     ``hidden_relu``; other layers take the activated one under the layer's name.
 
     Raises :class:`GategradError` naming file, layer and key.
@@ -59,6 +61,8 @@ class Network:
     name: str = "network"
     training: Training = field(default_factory=Training)
     quantisation: Quantisation = field(default_factory=Quantisation)
+    learning: Learn = field(default_factory=Learn)
+    trainable: bool = False
     source: str = field(default="", compare=False)
     nodes: tuple[GraphNode, ...] = field(init=False, repr=False, compare=False)
 
@@ -118,7 +122,7 @@ class Network:
     def from_table(cls, table: Mapping[str, Any], source: str = "", default_name="network"):
         """Make from nested tables, as TOML or JSON hold them."""
         at = f"{source}: " if source else ""
-        known = ("name", "input", "layers", "train", "quantise")
+        known = ("name", "trainable", "input", "layers", "train", "quantise", "learn")
         for name in table:
             if name not in known:
                 raise GategradError(f"{at}unknown key {name!r}{suggest(name, known)}")
@@ -129,6 +133,9 @@ class Network:
         name = table.get("name", default_name)
         if not isinstance(name, str) or not name:
             raise GategradError(f"{at}name must be text, not {name!r}")
+        trainable = table.get("trainable", False)
+        if not isinstance(trainable, bool):
+            raise GategradError(f"{at}trainable must be true or false, not {trainable!r:.40}")
         if not isinstance(table["layers"], list):
             raise GategradError(f"{at}layers must be a list of tables; write [[layers]]")
         return cls(
@@ -137,6 +144,8 @@ class Network:
             name,
             Training.from_table(table.get("train", {}), f"{at}[train]"),
             Quantisation.from_table(table.get("quantise", {}), f"{at}[quantise]"),
+            Learn.from_table(table.get("learn", {}), f"{at}[learn]"),
+            trainable,
             source,
         )
 
@@ -148,7 +157,9 @@ class Network:
             "layers": [{"type": lay.TYPE, **lay.table()} for lay in self.layers],
             "train": self.training.table(),
             "quantise": self.quantisation.table(),
-        }
+        } | ({"trainable": True} if self.trainable else {}) | (
+            {"learn": self.learning.table()} if self.learning != Learn() else {}
+        )
 
 
 def _layer(table: Any, number: int, at: str) -> Layer:

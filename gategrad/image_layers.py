@@ -99,6 +99,7 @@ class Conv2D(Windowed):
     inputs: tuple[str, ...] | None = key(None)
     weight_bits: int | None = key(None, **BITS)
     activation_bits: int | None = key(None, **BITS)
+    trainable: bool | None = key(None)
 
     def channels(self, window: WindowSpec) -> tuple[int, int]:
         """Filters and groups for an image of ``window.channels``."""
@@ -132,6 +133,7 @@ class DepthwiseConv2D(Windowed):
     inputs: tuple[str, ...] | None = key(None)
     weight_bits: int | None = key(None, **BITS)
     activation_bits: int | None = key(None, **BITS)
+    trainable: bool | None = key(None)
 
     def channels(self, window: WindowSpec) -> tuple[int, int]:
         """Filters and groups for an image of ``window.channels``."""

@@ -21,7 +21,8 @@ class Layer(Settings):
 
     ``name``: unique; by default its type and number. ``inputs``: names of the layers whose outputs
     it takes; by default the layer before. ``weight_bits``, ``activation_bits`` (2 to 16): override
-    those of the network.
+    those of the network. ``trainable``: whether its weights learn in hardware; by default what the
+    network says.
     """
 
     TYPE: ClassVar[str] = ""
@@ -61,6 +62,7 @@ class Dense(Layer):
     inputs: tuple[str, ...] | None = key(None)
     weight_bits: int | None = key(None, **BITS)
     activation_bits: int | None = key(None, **BITS)
+    trainable: bool | None = key(None)
 
 
 @dataclass(frozen=True)

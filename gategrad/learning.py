@@ -3,26 +3,25 @@ formats of their own, and every trainable layer has an update.
 
 Weights and biases are stored in the layer's weight format. A bias is one more weight, whose input
 is 1.0, that is ``2**x.frac``: so the model's bias, which has the accumulator's fraction, is ``b <<
-x.frac``. Weights stand still for a batch of learning samples, then all layers are updated.
+x.frac``. A layer's stored weights are a matrix of units x (inputs + 1) with the biases in the last
+column. Weights stand still for a batch of learning samples, then all layers are updated.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gategrad.errors import GategradError
 from gategrad.golden.backward import derivative
 from gategrad.golden.format import MAX_WIDTH, Format
+from gategrad.golden.loss import LossSpec
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.update import MAX_RATE_BITS, UpdateSpec
 from gategrad.graph import INPUT
 from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
-
-if TYPE_CHECKING:
-    from gategrad.golden.loss import LossSpec
 
 #: Operations that have weights to learn.
 LINEAR = ("dense", "conv")
@@ -33,7 +32,7 @@ class Learning:
     """``model``: forward, with the weights that learning starts from; ``deltas``: by node, the
     format of the delta at its output, of the nodes that need one (:meth:`needs_delta`);
     ``updates``: by trainable node, in the order of the nodes; ``loss``; ``batch``: learning samples
-    between updates; ``seed``: of the noise, 1 to 2**32 - 1; ``rates``: None for a constant rate, or
+    between updates; ``seed``: of the noise, 0 to 2**32 - 1; ``rates``: None for a constant rate, or
     pairs of the number of an update, from 0, and the rate of all layers from that one on.
 
     Raises :class:`GategradError` that names the layer for what cannot learn: an operation without
@@ -44,7 +43,7 @@ class Learning:
     model: Model
     deltas: Mapping[str, Format]
     updates: Mapping[str, UpdateSpec]
-    loss: "LossSpec"
+    loss: LossSpec
     batch: int
     seed: int = 1
     rates: tuple[tuple[int, int], ...] | None = None
@@ -53,9 +52,9 @@ class Learning:
         model, output = self.model, self.model.output
         if not self.updates:
             raise GategradError(f"model {model.name!r}: no layer is trainable")
-        if self.batch < 1 or not 0 < self.seed < 1 << 32:
+        if self.batch < 1 or not 0 <= self.seed < 1 << 32:
             raise GategradError(
-                f"model {model.name!r}: batch must be at least 1 and seed 1 to 2**32 - 1, not "
+                f"model {model.name!r}: batch must be at least 1 and seed 0 to 2**32 - 1, not "
                 f"{self.batch} and {self.seed}"
             )
         names = [node.name for node in model.nodes]

@@ -97,13 +97,17 @@ def initialise(network: Network, seed: int = 1, dtype=np.float64) -> Params:
             if len(shape) == 1:
                 value = np.ones(shape) if name in ("gamma", "variance") else np.zeros(shape)
             else:
-                # Of a convolution every tap counts, in both directions, but its own group only.
-                fan_in = math.prod(shape[1:])
-                fan_out = shape[0] * math.prod(shape[1:-1]) // _groups(node)
+                fan_in, fan_out = fans(node, shape)
                 variance = 2 / fan_in if node.name in rectified else 2 / (fan_in + fan_out)
                 value = random.normal(0, np.sqrt(variance), shape)
             params.setdefault(node.name, {})[name] = value.astype(dtype)
     return params
+
+
+def fans(node: GraphNode, shape: tuple[int, ...]) -> tuple[int, int]:
+    """What goes into an output, and what an input goes to, through weights of ``shape``: of a
+    convolution every tap counts, in both directions, but its own group only."""
+    return math.prod(shape[1:]), shape[0] * math.prod(shape[1:-1]) // _groups(node)
 
 
 def _groups(node: GraphNode) -> int:
@@ -166,16 +170,21 @@ def forward(network: Network, params: Params, x, hook: Hook | None = None) -> np
     return np.concatenate([run(network, params, piece, hook)[0][name] for piece in pieces])
 
 
-def backward(network: Network, params: Params, saved, delta) -> tuple[np.ndarray, Params]:
+def backward(
+    network: Network, params: Params, saved, delta, deltas: dict[str, np.ndarray] | None = None
+) -> tuple[np.ndarray, Params]:
     """From ``delta``, the loss's gradient at the output, back: ``(gradient at the input,
-    gradients of the parameters)``."""
-    deltas = {network.output.name: delta}
+    gradients of the parameters)``. ``deltas`` is given those of all nodes."""
+    kept, deltas = deltas is not None, {} if deltas is None else deltas
+    deltas[network.output.name] = delta
     gradients: Params = {}
     for node in reversed(network.nodes):
         operation = OPERATIONS[node.op].reference.load()  # type: ignore[union-attr]
         back, found = operation.backward(
-            node.layer, params.get(node.name, {}), saved[node.name], deltas.pop(node.name)
+            node.layer, params.get(node.name, {}), saved[node.name], deltas[node.name]
         )
+        if not kept:
+            del deltas[node.name]
         if found:
             gradients[node.name] = found
         for source, value in zip(node.inputs, back, strict=True):

@@ -17,7 +17,7 @@ import pytest
 import gategrad
 from gategrad.boards.board import boards
 from gategrad.cli import cli
-from gategrad.graph import Input, Network, Quantisation, Training
+from gategrad.graph import Input, Learn, Network, Quantisation, Training
 from gategrad.operations import LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,7 +178,7 @@ def test_every_key_of_a_network_is_documented():
     text = (ROOT / "docs" / "getting-started.md").read_text().partition("## All keys")[2]
     rows = re.findall(r"^\| (`\w+`[^|]*) \|(.*)", text.replace(",", ""), re.MULTILINE)
     layers = [row.layer for row in LAYERS.values()]
-    for settings in (Input, Training, Quantisation, *layers):
+    for settings in (Input, Training, Quantisation, Learn, *layers):
         for field in dataclasses.fields(settings):
             found = [row for keys, row in rows if f"`{field.name}`" in keys]
             assert found, f"{settings.__name__}.{field.name} is in no table"

@@ -1,0 +1,267 @@
+"""From a float network to one that learns in integers: formats from a measured float run.
+
+A tensor's format has the bits that the settings say, and the fraction that leaves room for
+:data:`HEADROOM` times what the float run of the same samples reached.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gategrad import learning_float, reference
+from gategrad.data import Dataset, raw_inputs
+from gategrad.errors import GategradError
+from gategrad.golden.activation import FUNCTIONS, MAX_TABLE_BITS
+from gategrad.golden.conv import ConvSpec
+from gategrad.golden.dense import DenseSpec
+from gategrad.golden.format import Format
+from gategrad.golden.loss import LossSpec
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.graph import INPUT, GraphNode, Network
+from gategrad.layers import Activation, Dense
+from gategrad.learn_options import Learn
+from gategrad.learning import Learning, any_weights
+from gategrad.learning_measure import Measured, measure_run
+from gategrad.learning_updates import rate_schedule, update_spec
+from gategrad.model import Model
+from gategrad.operations import OPERATIONS
+from gategrad.options import Quantisation
+from gategrad.quantise import Context, becoming_integers
+from gategrad.reference import Params
+from gategrad.report import Report, measure
+from gategrad.settings import suggest
+
+#: What a format holds beyond the greatest value measured, in a run that was measured whole; of
+#: deltas always. Twice as much where training goes on. Formats below 12 bits have none to spare.
+HEADROOM = 2.0
+SAMPLES = 100  # that the report of the first weights is measured with
+MAX_FRAC = 16  # of values; deltas may have more
+MAX_DELTA_FRAC = 32
+
+
+def learning_model(
+    network: Network, params: Params | None, settings: Learn | None, data: Dataset,
+    samples: tuple[Any, Any] | None = None,
+) -> Learning:  # fmt: skip
+    """The trainable integers of ``network``, from the float weights ``params`` (default: seeded).
+
+    ``samples``: (x, labels) to learn, by default the training part of ``data``. What is doubtful
+    about its formats and rate is in ``learning.model.info["notes"]``, a sentence each.
+
+    Raises :class:`GategradError` naming the layer for what cannot learn, a format in which every
+    update would round to zero, and a rate in which updates saturate.
+    """
+    settings = settings or network.learning
+    names = learning_float.trainable(network)
+    _check_network(network, names)
+    if params is None:
+        params = learning_float.initial(network, settings)
+    reference.check_parameters(network, params)
+    x, y = samples or (data.x_train, data.y_train)
+    measured = measure_run(network, params, settings, x, y, names)
+    builder = _Builder(network, params, settings, measured)
+    context = builder.build(x)
+    info = {
+        "data": data.name,
+        "quantisation": Report(tuple(context.tensors)).table(),
+        "notes": builder.notes(names),
+    }
+    network = replace(network, training=replace(network.training, loss=settings.loss))
+    model = Model(
+        network.name, network.input, tuple(context.nodes), context.integers, network, params,
+        data.classes, info,
+    )  # fmt: skip
+    needing = set(names)
+    for node in model.nodes:
+        needing |= {node.name} if needing & set(node.inputs) else set()
+    deltas = {n.name: builder.delta(n.name) for n in model.nodes if n.name in needing}
+    schedule = rate_schedule(settings, len(x))
+    updates = {}
+    for node in model.nodes:
+        if node.name in names:
+            with becoming_integers(network, node.name):
+                updates[node.name] = update_spec(
+                    node, deltas[node.name], settings, schedule, measured.changes[node.name]
+                )
+    builder.check_names(model, deltas)
+    try:
+        loss_spec = LossSpec(settings.loss, model.outputs, model.out, deltas[model.output.name])
+    except ValueError as error:
+        raise GategradError(f"layer {model.output.name!r}: {error}") from None
+    rates = schedule.rates if schedule.rates and len(schedule.rates) > 1 else None
+    return Learning(model, deltas, updates, loss_spec, settings.batch, settings.seed, rates)
+
+
+def _check_network(network: Network, names: tuple[str, ...]) -> None:
+    where = f"{network.source}: " if network.source else ""
+    if not names:
+        raise GategradError(
+            f"{where}network {network.name!r}: no layer is trainable; write trainable = true "
+            "before [input], or in a layer"
+        )
+    for node in network.nodes:
+        if node.op == "batch_norm":
+            raise GategradError(
+                f"{where}layer {node.name!r}: a batch normalisation has no backward in integers; "
+                "leave it out of a network that learns in hardware"
+            )
+        if node.name in names and "bias" not in node.parameters:
+            raise GategradError(
+                f"{where}layer {node.name!r}: bias = false, and every layer that learns has one"
+            )
+
+
+class _Builder:
+    """Formats by name, and the nodes made with them."""
+
+    def __init__(self, network: Network, params: Params, settings: Learn, measured: Measured):
+        self.network, self.params, self.settings = network, params, settings
+        self.measured = measured
+        self.ends: dict[str, str] = {}  # by integer node, whose values leave it
+        self.chosen: dict[str, Format] = {}
+
+    def fit(self, name: str, reach: float, bits: int, signed: bool, spare: bool = True) -> Format:
+        """The format of a tensor that reached ``reach``: the settings' own, or one with room."""
+        own = self.settings.formats.formats.get(name)
+        if own is not None:
+            if own.signed != signed:
+                raise GategradError(
+                    f"[learn] formats: {name} must be {'' if signed else 'un'}signed, not {own}"
+                )
+            self.chosen[name] = own
+            return own
+        room = 1.0
+        if bits >= 12:
+            room = HEADROOM if self.measured.whole or not spare else 2 * HEADROOM
+        # The least power of two above; of 0 nothing is known.
+        integer = math.frexp(reach * room)[1] if reach > 0 else 0
+        frac = bits - signed - integer
+        frac = min(frac, MAX_FRAC if spare else MAX_DELTA_FRAC)
+        self.chosen[name] = Format(bits, max(0, frac) if spare else frac, signed)
+        return self.chosen[name]
+
+    def bits(self, node: GraphNode, key: str) -> int:
+        """A width: the layer's own, or the settings'."""
+        own = getattr(node.layer, key, None)
+        return getattr(self.settings, key) if own is None else own
+
+    def value(self, node: GraphNode, end: GraphNode, signed: bool) -> Format:
+        """The format of what ``end`` gives, which the integer node of ``node`` does."""
+        bits = self.bits(node, "activation_bits")
+        row = FUNCTIONS.get(getattr(end.layer, "function", ""))
+        if row is not None and row.jumps and self.needs_delta(end):
+            bits = min(bits, MAX_TABLE_BITS)  # its derivative is a table
+        if row is not None and np.isfinite(row.high) and node.name not in self._own:
+            fmt = Format(bits, bits - signed, signed)  # the very range of f
+            self.chosen[node.name] = fmt
+            return fmt
+        return self.fit(node.name, self.measured.values[end.name], bits, signed)
+
+    @property
+    def _own(self) -> Mapping[str, Format]:
+        return self.settings.formats.formats
+
+    def needs_delta(self, node: GraphNode) -> bool:
+        """Whether ``node`` depends on a layer that learns."""
+        names = set(learning_float.trainable(self.network))
+        found: set[str] = set()
+        for n in self.network.nodes:
+            if n.name in names or found & set(n.inputs):
+                found.add(n.name)
+        return node.name in found
+
+    def delta(self, name: str) -> Format:
+        """The format of the delta at the output of an integer node."""
+        bits, tensor = self.settings.delta_bits, f"{name}.delta"
+        if self.ends[name] == self.network.output.name and tensor not in self._own:
+            most = {"squared_error": None, "hinge": max(1, self.network.outputs - 1)}.get(
+                self.settings.loss, 1
+            )
+            if most is not None:  # plus and minus, both inside
+                return Format(bits, bits - 1 - most.bit_length())
+        return self.fit(tensor, self.measured.deltas[self.ends[name]], bits, True, spare=False)
+
+    def build(self, x) -> Context:
+        """The integer nodes."""
+        network, fmt = self.network, self.network.input.format
+        real = fmt.real(raw_inputs(x[:SAMPLES], network.input.shape, fmt))
+        values, _ = reference.run(network, self.params, real)
+        settled = Context(network, self.params, Quantisation(output_bits=16), values)
+        context = replace(settled, nodes=[], integers={}, found={INPUT: (INPUT, fmt)},
+                          tensors=[measure(INPUT, real, fmt)], settled=settled)  # fmt: skip
+        for node in network.nodes:
+            if node.name in context.found:
+                continue
+            linear = "weight" in node.parameters
+            end, _, relu = (
+                context.activated(node) if linear or node.op == "add" else (node, None, False)
+            )
+            self.ends[node.name] = end.name
+            if not linear and node.op not in ("flatten", "reshape", "grey"):
+                signed = self._signed(context, node, relu)
+                settled.found[end.name] = (node.name, self.value(node, end, signed))
+            with becoming_integers(network, node.name):
+                if linear:
+                    self._linear(context, node, end, relu)
+                else:
+                    OPERATIONS[node.op].quantise.load()(context, node)  # type: ignore[union-attr]
+        return context
+
+    def _signed(self, context: Context, node: GraphNode, relu: bool) -> bool:
+        if isinstance(node.layer, Activation):
+            return bool(FUNCTIONS[node.layer.function].low < 0)
+        if node.op == "add":
+            return not relu
+        return any(context.found[i][1].signed for i in node.inputs)
+
+    def _linear(self, context: Context, node: GraphNode, end: GraphNode, relu: bool) -> None:
+        """Dense layers and convolutions, with the ReLU behind them, if any."""
+        layer: Any = node.layer
+        weight = self.params[node.name]["weight"]
+        bias = self.params[node.name].get("bias", np.zeros(len(weight)))
+        # Biases of 1 are usual where weights are small.
+        reach = max(self.measured.weights[node.name], 0.25)
+        w = self.fit(f"{node.name}.weight", reach, self.bits(node, "weight_bits"), True)
+        out = self.value(node, end, not relu)
+        _, x = context.found[node.inputs[0]]
+        inputs = math.prod(weight.shape[1:])
+        form = RequantiseSpec.by_shift(any_weights(x, w, inputs), out)
+        spec: Any
+        if isinstance(layer, Dense):
+            op, spec = "dense", DenseSpec(inputs, len(weight), x, w, form)
+        else:
+            window = layer.window(node.input_shapes[0])
+            filters, groups = layer.channels(window)
+            op, spec = "conv", ConvSpec(window, filters, groups, x, w, form)
+        integers = {"weight": w.quantise(weight), "bias": w.quantise(bias) << max(0, x.frac)}
+        context.add(node, spec, integers, op=op, end=end)
+        context.tensors += [
+            measure(f"{node.name}.weight", weight, w), measure(f"{node.name}.bias", bias, w),
+            measure(node.name, context.values[end.name], out),
+        ]  # fmt: skip
+
+    def notes(self, names: tuple[str, ...]) -> list[str]:
+        """What is doubtful: tensors that left their format in the float run."""
+        found = []
+        reached = {n: self.measured.values[end] for n, end in self.ends.items()}
+        reached |= {f"{n}.weight": self.measured.weights[n] for n in names}
+        for name, fmt in self.chosen.items():
+            reach = reached.get(name, 0.0)
+            if reach > fmt.max * fmt.step + fmt.step:
+                found.append(
+                    f"{name} reaches {reach:.3g} in floating point, its format {fmt} ends at "
+                    f"{fmt.max * fmt.step:.3g}"
+                )
+        return found
+
+    def check_names(self, model: Model, deltas: Mapping[str, Format]) -> None:
+        """Raises :class:`GategradError` for formats of tensors that there are not."""
+        known = {*self.chosen, *(f"{name}.delta" for name in deltas)}
+        for name in self._own:
+            if name not in known:
+                raise GategradError(
+                    f"[learn] formats: there is no tensor {name!r}{suggest(name, known)}"
+                )
