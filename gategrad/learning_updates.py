@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gategrad.errors import GategradError
 from gategrad.golden.format import MAX_WIDTH, Format
 from gategrad.golden.update import (
+    MAX_RATE_BITS,
     NOISE_BITS,
     UpdateRounding,
     UpdateSpec,
@@ -72,14 +73,14 @@ def update_spec(
         if not 0 <= shift <= 61:
             raise GategradError(f"{where}: a rate of {settings.rate:g} takes a shift of {shift}")
     else:
-        least = 0
-        if settings.weight_decay:
-            least = DECAY_BITS - math.frexp(settings.rate * settings.weight_decay)[1]
-        rate, shift, _ = real_rate(
-            settings.rate, settings.batch, weight, gradient, RATE_BITS if not least else 16, least
-        )
+        rate, shift, _ = real_rate(settings.rate, settings.batch, weight, gradient, RATE_BITS)
     decay = 0
     if settings.weight_decay:
+        # A decay is finer with a greater shift, for which the rate grows.
+        least = DECAY_BITS - math.frexp(settings.rate * settings.weight_decay)[1]
+        room = min(MAX_RATE_BITS - rate.bit_length(), 61 - shift)
+        more = 0 if schedule.rates else max(0, min(least - shift, room))
+        rate, shift = rate << more, shift + more
         decay, _ = real_decay(settings.rate, settings.weight_decay, shift)
     momentum, velocity = None, None
     if settings.momentum:

@@ -20,6 +20,7 @@ addition is a ReLU: where it is 0 no delta passes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,6 +75,7 @@ def rectified(out: Format, output: np.ndarray, delta: np.ndarray) -> np.ndarray:
     return delta if out.signed else np.where(output > 0, delta, 0)
 
 
+@lru_cache(maxsize=256)  # the segments of its interpolation take a while to choose
 def derivative(spec: ActivationSpec) -> ActivationSpec:
     """f' of the stored output y of ``spec``: unsigned, 1 bit where it is 0 or 1, otherwise
     :data:`DERIVATIVE_BITS` with as many fraction bits as its greatest value leaves.

@@ -17,6 +17,7 @@ exact; the sigmoid's is within 0.017 an output and the softmax's within 0.006 + 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -108,13 +109,13 @@ class LossSpec:
         """The softmax of the outputs."""
         return SoftmaxSpec(self.classes, self.x)
 
-    @property
+    @cached_property
     def sigmoid(self) -> ActivationSpec:
         """The sigmoid of an output; 1.0 is one of its results."""
         frac = min(self.delta.frac, 15)
         return ActivationSpec("sigmoid", self.x, Format(frac + 1, frac, signed=False))
 
-    @property
+    @cached_property
     def softplus(self) -> tuple[int, ...]:
         """``log(1 + exp(-v))``, 10 bits behind the point, in the middle of each 16th up to 8."""
         whole, bits = SOFTPLUS

@@ -25,6 +25,9 @@ from gategrad.golden.format import MAX_WIDTH, Format, Rounding, round_shift, sat
 
 NOISE_BITS = 16
 MAX_RATE_BITS = 16
+MAX_DECAY_BITS = 32
+#: Significant bits of a decay from a real one: it is added up from as many shifts at most.
+DECAY_BITS = 8
 #: What the noise of a matrix moves by from a unit to the next, and from a column to the next: odd,
 #: and 2**16 / p and 2**16 / p**2 for the root p of p**3 = p + 1, which spreads the noise of any
 #: block of neighbours evenly (M. Roberts, "The unreasonable effectiveness of quasirandom
@@ -61,7 +64,7 @@ class UpdateSpec:
 
     ``weight``, ``gradient``: signed formats of a weight and of a gradient summed over a batch;
     ``shift``: 0 to 61 (discarded bits: not 1); ``rate``: 1 to 2**16 - 1, a run-time value may
-    replace it; ``decay``: 0 to 2**16 - 1; ``momentum``: a multiplier and a shift (up to 16) of a
+    replace it; ``decay``: 0 to 2**32 - 1; ``momentum``: a multiplier and a shift (up to 16) of a
     number below 1, None for none; ``velocity``: the format of ``v``, with the gradient's fraction;
     ``clip``: None, or less than the bits of a gradient without its sign.
 
@@ -90,8 +93,8 @@ class UpdateSpec:
         if self.rounding is UpdateRounding.DISCARDED and self.shift == 1:
             raise ValueError("one discarded bit is no noise; a shift of 0, or of 2 and more, is")
         check_rate(self.rate)
-        if not 0 <= self.decay < 1 << MAX_RATE_BITS:
-            raise ValueError(f"the decay of an update must be 0 to 2**16 - 1, not {self.decay}")
+        if not 0 <= self.decay < 1 << MAX_DECAY_BITS:
+            raise ValueError(f"the decay of an update must be 0 to 2**32 - 1, not {self.decay}")
         if self.clip is not None and not 0 <= self.clip < self.gradient.width - 1:
             raise ValueError(
                 f"clip must be 0 to {self.gradient.width - 2} for a gradient of {self.gradient}, "
@@ -305,11 +308,12 @@ def real_decay(rate: float, decay: float, shift: int) -> tuple[int, float]:
     Raises ``ValueError`` where that is too small or too large for the shift.
     """
     factor = ldexp(rate * decay, shift)
-    multiplier = round(factor)
-    if not 1 <= multiplier < 1 << MAX_RATE_BITS:
+    drop = max(0, frexp(factor)[1] - DECAY_BITS)
+    multiplier = round(ldexp(factor, -drop)) << drop
+    if not 1 <= multiplier < 1 << MAX_DECAY_BITS:
         raise ValueError(
             f"a decay of {decay} at a learning rate of {rate} is {factor:.3g} at a shift of "
-            f"{shift}, not 1 to 2**16 - 1"
+            f"{shift}, not 1 to 2**32 - 1"
         )
     return multiplier, multiplier / factor - 1
 

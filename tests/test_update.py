@@ -176,6 +176,7 @@ def test_real_rate(rate, batch, bits):
 
 def test_real_decay_and_momentum():
     assert real_decay(0.125, 0.0625, 20) == (8192, 0)
+    assert real_decay(0.125, 0.01, 27)[0] == 164 << 10  # 167,772: eight bits of it
     assert real_decay(0.1, 1e-4, 20)[1] == pytest.approx(10 / (1e-5 * 2**20) - 1)
     assert real_momentum(0.75) == ((3, 2), 0)
     (m, s), error = real_momentum(0.9)
@@ -222,7 +223,7 @@ def test_refuses(call, message):
         ({"shift": 1, "rounding": DISCARDED}, "one discarded bit"),
         ({"rate": 0}, "rate of an update"),
         ({"rate": 1 << 16}, "rate of an update"),
-        ({"decay": 1 << 16}, "decay of an update"),
+        ({"decay": 1 << 32}, "decay of an update"),
         ({"clip": 31}, "clip must be 0 to 30"),
         ({"nesterov": True}, "goes with a momentum"),
         ({"velocity": Format(34, 22)}, "goes with a momentum"),
