@@ -48,6 +48,8 @@ class Axis:
         pad, dilation = window.padding[axis], window.dilation[axis]
         if not transposed:
             return cls(windows, kernel, kernel, image, 0, -pad, (stride,), (0,), 1, dilation)
+        if windows == 1:  # nothing to stride to: then a pixel is one tap at most
+            stride = kernel * dilation
         # Pixel y is tap k of window (y + pad - k * dilation) / stride, where that is whole: which
         # of the first `cycle` taps it is depends on the phase, and every cycle-th one after it.
         cycle = stride // gcd(stride, dilation)
@@ -92,7 +94,8 @@ class Gather(Component):
 
     The loops, outermost first: destination pixels; ``repeats``; taps, row by row of the kernel;
     ``inner``. Of the transposed taps only those come whose window is whole in the stride (and, to
-    fill up, some that are not ``inside``): ``ceil(kernel / stride)`` steps down and across.
+    fill up, some that are not ``inside``): ``ceil(kernel / stride)`` steps down and across, one
+    where there is a single window.
 
     ``steps`` is a stream without end, a step a beat:
 

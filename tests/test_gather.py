@@ -19,6 +19,7 @@ WINDOWS = {
     "dilated": WindowSpec(7, 8, 1, (3, 2), (2, 3), (2, 1, 0, 2), (2, 2)),
     "one pixel": WindowSpec(1, 1, 1, (1, 1)),
     "whole": WindowSpec(3, 4, 1, (3, 4)),
+    "one window": WindowSpec(5, 6, 1, (3, 2), (2, 4), (1, 0, 0, 1), (2, 5)),
     "signal": WindowSpec(1, 12, 1, (1, 5), (1, 2), (0, 2, 0, 2)),
     "rows left over": WindowSpec(8, 9, 1, (2, 3), (3, 5)),
     "taps beyond": WindowSpec(5, 5, 1, (5, 3), (2, 2), (0, 4, 0, 4), (1, 3)),
@@ -137,6 +138,7 @@ def test_rate():
     assert cycles == [dut.latency + k for k in range(48)]
     assert all(step["inside"] for step in steps)
     assert Gather(WINDOWS["overlapping"], True).cycles == 42 * 4
+    assert Gather(WINDOWS["whole"], True).cycles == 12
 
 
 @pytest.mark.parametrize("change", [{"inner": 0}, {"repeats": 0}, {"strides": (0, 1, 1)}])
