@@ -23,6 +23,7 @@ class Multiplier(wiring.Component):
     """One MULT18X18D: ``p = a * b``, 18 by 18 bits, 36 bits.
 
     Latency 3 cycles: the block's operand, pipeline and output registers; new operands every cycle.
+    While ``enable`` is low, if anything drives it, everything holds.
     """
 
     latency = 3
@@ -34,13 +35,14 @@ class Multiplier(wiring.Component):
                 "a": In(Shape(18, a_signed)),
                 "b": In(Shape(18, b_signed)),
                 "p": Out(Shape(36, a_signed or b_signed)),
+                "enable": In(1, init=1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         if not self._instances:
-            delayed_product(m, self.a, self.b, self.p, self.latency)
+            delayed_product(m, self.a, self.b, self.p, self.latency, self.enable)
             return m
         registers = {}
         for stage in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT"):
@@ -57,7 +59,7 @@ class Multiplier(wiring.Component):
             p_RESETMODE="SYNC",
             p_GSR="DISABLED",
             i_CLK0=ClockSignal(),
-            i_CE0=Const(1),
+            i_CE0=self.enable,
             i_RST0=Const(0),
             i_SIGNEDA=Const(int(self._a_signed)),
             i_SIGNEDB=Const(int(self._b_signed)),

@@ -16,7 +16,7 @@ __all__ = ["RAM_SHAPES", "DualMultiplier", "SinglePortRam", "WideMultiplier", "b
 RAM_SHAPES = ((256, 16), (512, 8), (1024, 4), (2048, 2))
 
 
-def _mac16(a, b, o, *, a_signed, b_signed, **parameters) -> Instance:
+def _mac16(a, b, o, *, a_signed, b_signed, enable=1, **parameters) -> Instance:
     """An SB_MAC16 that only multiplies; its adders, holds and resets are off."""
     idle = (
         "C D AHOLD BHOLD CHOLD DHOLD IRSTTOP IRSTBOT ORSTTOP ORSTBOT OLOADTOP OLOADBOT "
@@ -32,7 +32,7 @@ def _mac16(a, b, o, *, a_signed, b_signed, **parameters) -> Instance:
         p_BOT_8x8_MULT_REG=1,
         **{f"p_{name}": value for name, value in parameters.items()},
         i_CLK=ClockSignal(),
-        i_CE=1,
+        i_CE=enable,
         i_A=a,
         i_B=b,
         **{f"i_{name}": 0 for name in idle.split()},
@@ -79,7 +79,8 @@ class DualMultiplier(wiring.Component):
 class WideMultiplier(wiring.Component):
     """One product of 16 bits by 16 in one SB_MAC16: ``p = a * b`` (32 bits).
 
-    Latency 3 cycles (operands, partial products, product), new operands every cycle.
+    Latency 3 cycles (operands, partial products, product), new operands every cycle. While
+    ``enable`` is low, if anything drives it, everything holds.
     """
 
     latency = 3
@@ -91,6 +92,7 @@ class WideMultiplier(wiring.Component):
                 "a": In(Shape(16, a_signed)),
                 "b": In(Shape(16, b_signed)),
                 "p": Out(Shape(32, a_signed or b_signed)),
+                "enable": In(1, init=1),
             }
         )
 
@@ -103,13 +105,14 @@ class WideMultiplier(wiring.Component):
                 self.p,
                 a_signed=self._a_signed,
                 b_signed=self._b_signed,
+                enable=self.enable,
                 PIPELINE_16x16_MULT_REG1=1,
                 PIPELINE_16x16_MULT_REG2=1,
                 TOPOUTPUT_SELECT=3,  # the 16x16 product
                 BOTOUTPUT_SELECT=3,
             )
         else:
-            delayed_product(m, self.a, self.b, self.p, self.latency)
+            delayed_product(m, self.a, self.b, self.p, self.latency, self.enable)
         return m
 
 
@@ -213,13 +216,14 @@ def block_ram(
     )
 
 
-def delayed_product(m: Module, a, b, p, latency: int) -> None:
+def delayed_product(m: Module, a, b, p, latency: int, enable=1) -> None:
     """``p`` becomes ``a * b`` after ``latency`` cycles: operands registered, then the product."""
     a_reg, b_reg = Signal.like(a, reset_less=True), Signal.like(b, reset_less=True)
-    m.d.sync += [a_reg.eq(a), b_reg.eq(b)]
-    value = a_reg * b_reg
-    for _ in range(latency - 1):
-        stage = Signal.like(p, reset_less=True)
-        m.d.sync += stage.eq(value)
-        value = stage
+    with m.If(enable):
+        m.d.sync += [a_reg.eq(a), b_reg.eq(b)]
+        value = a_reg * b_reg
+        for _ in range(latency - 1):
+            stage = Signal.like(p, reset_less=True)
+            m.d.sync += stage.eq(value)
+            value = stage
     m.d.comb += p.eq(value)

@@ -7,6 +7,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from gategrad.hdl import ecp5, ice40
 from gategrad.hdl.estimate import adder, product
 from gategrad.hdl.technology import Resources, Technology
 
@@ -124,6 +125,29 @@ def serial_cost(a_width: int, b_width: int, technology: Technology) -> Resources
     """Estimate of a lane of :class:`SerialMultiplier`, without its counter."""
     luts = adder(a_width, technology) + a_width + b_width
     return Resources(luts=luts, ffs=2 * a_width + b_width)
+
+
+def multiply_unsigned(
+    pipe, a: Value, b: Value, technology: Technology, extra: Sequence[Value] = ()
+) -> list[Value]:
+    """``a * b``, both unsigned, and the ``extra`` values, three registers of ``pipe`` later.
+
+    One hardware multiplier, with its own registers, where there is one that is wide enough.
+    """
+    kind: type | None = {"SB_MAC16": ice40.WideMultiplier, "MULT18X18D": ecp5.Multiplier}.get(
+        technology.multiplier or ""
+    )
+    if kind is None or max(len(a), len(b)) > (OPERAND[technology.multiplier] or 0):
+        a, b, *extra = pipe.register([a, b, *extra])
+        return pipe.register(pipe.register([a * b, *extra]))
+    multiplier = kind(False, False, technology.instances)
+    pipe.m.submodules += multiplier
+    pipe.m.d.comb += [
+        multiplier.a.eq(a), multiplier.b.eq(b), multiplier.enable.eq(pipe.advance)
+    ]  # fmt: skip
+    for _ in range(multiplier.latency):
+        extra = pipe.register(extra)
+    return [multiplier.p[: len(a) + len(b)], *extra]
 
 
 def multiply_cost(a_width: int, b_width: int, unused: int, technology: Technology) -> Resources:

@@ -1,6 +1,7 @@
 """Device forms as Verilog, with our models of the vendors' cells and, where Yosys has them, its."""
 
 import itertools
+import random
 import re
 import subprocess
 from importlib.util import find_spec
@@ -12,9 +13,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import memory
 from test_mac import check_mac, mac_stimulus, random_operands
 from test_memory import check_memory, contents, memory_run
-from vectors import CELLS, run_verilator
+from vectors import CELLS, run_amaranth, run_verilator
 
 from gategrad.golden.format import Format
+from gategrad.hdl import ecp5, ice40
 from gategrad.hdl.ecp5 import RAM_SHAPES, initial_values
 from gategrad.hdl.mac import MacArray
 from gategrad.hdl.memory import WeightMemory
@@ -128,6 +130,23 @@ def test_ice40_forms_with_the_cells_of_yosys():
 
 def test_ecp5_forms():
     check_all(ecp5_duts(), our_cells(ECP5_CELLS))
+
+
+@pytest.mark.parametrize("kind, cells", [
+    (ice40.WideMultiplier, our_cells(["SB_MAC16"])),
+    (ice40.WideMultiplier, yosys_ice40_cells()),
+    (ecp5.Multiplier, our_cells(["MULT18X18D"])),
+], ids=["SB_MAC16", "SB_MAC16 of Yosys", "MULT18X18D"])  # fmt: skip
+def test_multipliers_hold_while_they_are_not_enabled(kind, cells):
+    source, dut = random.Random(1), kind(False, False)
+    stimulus = [
+        {"a": source.getrandbits(16), "b": source.getrandbits(16),
+         "enable": int(cycle < 4 or source.random() < 0.5)}
+        for cycle in range(300)
+    ]  # fmt: skip
+    expected = run_amaranth(kind(False, False, instances=False), stimulus)
+    (results,) = run_verilator([(dut, stimulus)], cells)
+    assert results[4:] == expected[4:] and len({result["p"] for result in results}) > 100
 
 
 def test_ecp5_contents_lie_where_yosys_puts_them(tmp_path):

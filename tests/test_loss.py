@@ -1,11 +1,17 @@
 """Losses: integers against the float ones, and the gateware against the integers."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from loss_support import check_loss
 
 from gategrad.golden import loss
 from gategrad.golden.format import Format
 from gategrad.golden.loss import KINDS, LossSpec
+from gategrad.hdl.loss import Loss
+from gategrad.hdl.technology import ECP5, ICE40, ICE40UP
 from gategrad.losses import LOSSES, classify, targets, threshold
 
 DELTA = Format(16, 12)
@@ -115,3 +121,84 @@ def test_refuses():
         loss.forward(values, y, np.full((2, 3), 200))
     with pytest.raises(ValueError, match="label 2"):
         loss.forward(LossSpec("hinge", 1, x, x), [[1]], [2])
+
+
+def samples(spec, count, seed=0, values=False):
+    """Random outputs, some at the ends, with targets; most of them learn."""
+    rng, x, n = np.random.default_rng(seed), spec.x, spec.classes
+    y = x.quantise(rng.normal(0, 2, (count, n)))
+    y[: count // 4] = rng.choice([x.min, x.min + 1, 0, x.max], (count // 4, n))
+    labels = rng.integers(0, max(2, n), count)
+    target = x.quantise(rng.normal(0, 2, (count, n))) if values else labels
+    return y, target, rng.random(count) < 0.8
+
+
+@pytest.mark.parametrize("kind, classes", [(k, n) for k in KINDS for n in (1, 2, 3)
+                                           if (n > 1 or k[:4] != "soft")
+                                           and (n == 1 or k != "perceptron")])  # fmt: skip
+def test_every_output_and_label(kind, classes):
+    x = Format(2, 1) if classes == 3 else Format(3, 1)
+    every = np.array([*itertools.product(range(x.min, x.max + 1), repeat=classes)])
+    labels = np.repeat(np.arange(max(2, classes)), len(every))
+    every = np.tile(every, (max(2, classes), 1))
+    spec = LossSpec(kind, classes, x, Format(4, 2))
+    check_loss(spec, every, labels, stall_i=0.1, stall_o=0.1)
+
+
+FORMATS = [
+    (Format(16, 8), Format(16, 12)),
+    (Format(12, 0, signed=False), Format(24, 20)),
+    (Format(16, 12), Format(16, 15)),
+    (Format(8, 7), Format(6, 3)),
+]
+
+
+@pytest.mark.parametrize("technology", [ECP5, ICE40], ids=lambda t: t.name)
+@pytest.mark.parametrize("kind, classes", ALL)
+def test_gateware_equals_golden(kind, classes, technology):
+    for seed, (x, delta) in enumerate(FORMATS if technology is ECP5 else FORMATS[:1]):
+        spec = LossSpec(kind, classes, x, delta)
+        check_loss(spec, *samples(spec, 12, seed), technology=technology, seed=seed)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_gateware_with_values_as_targets(classes):
+    for x, delta in FORMATS:
+        spec = LossSpec("squared_error", classes, x, delta)
+        check_loss(spec, *samples(spec, 20, values=True), technology=ECP5)
+
+
+def test_the_widest_outputs():
+    x = Format(32, 20)
+    for kind in ("squared_error", "softmax_cross_entropy", "hinge"):
+        spec = LossSpec(kind, 3, x, Format(24, 22))
+        check_loss(spec, *samples(spec, 12))
+    many = LossSpec("softmax_cross_entropy", 70, Format(16, 8), DELTA)
+    check_loss(many, *samples(many, 4))
+
+
+@pytest.mark.parametrize("technology", [ECP5, ICE40UP], ids=lambda t: t.name)
+@pytest.mark.parametrize("kind, classes", [*ALL, ("softmax_cross_entropy", 5), ("hinge", 3)])
+def test_latency_and_rate(kind, classes, technology):
+    spec, record = LossSpec(kind, classes, Format(16, 10), DELTA), {}
+    dut = check_loss(spec, *samples(spec, 6), technology=technology, record=record,
+                     stall_i=0, stall_o=0)  # fmt: skip
+    first = record["o_delta"][::classes]
+    whole = kind.startswith("soft") or (kind == "hinge" and classes > 1)
+    assert first[0] - record["i"][classes - 1 if whole else 0] == dut.latency
+    assert set(np.diff(first).tolist()) == {dut.cycles}
+    assert np.diff(record["o_delta"][:classes]).tolist() == [1] * (classes - 1)
+
+
+def test_softmax_costs_three_passes_and_a_division():
+    spec = LossSpec("softmax_cross_entropy", 10, Format(16, 10), DELTA)
+    assert Loss(spec, ECP5).cycles <= 3 * 10 + 20
+    for technology in (ECP5, ICE40UP):
+        assert Loss(spec, technology).cost().dsps == 1
+    wide = replace(spec, classes=100)
+    assert Loss(wide, ECP5).cycles <= 3 * 100 + 20
+
+
+def test_gateware_refuses_values_for_labels():
+    with pytest.raises(ValueError, match="hinge takes labels"):
+        Loss(LossSpec("hinge", 3, DELTA, DELTA), ECP5, values=True)
