@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gategrad.api import configure as configure
     from gategrad.api import flash as flash
     from gategrad.api import generate as generate
+    from gategrad.api import learn as learn
     from gategrad.api import load as load
     from gategrad.api import run as run
     from gategrad.api import simulate as simulate
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gategrad.data import Dataset as Dataset
     from gategrad.data import load_data as load_data
     from gategrad.graph import Input as Input
+    from gategrad.graph import Learn as Learn
     from gategrad.graph import Network as Network
     from gategrad.graph import Quantisation as Quantisation
     from gategrad.graph import Training as Training
@@ -59,10 +61,11 @@ __version__ = "0.1.0"
 # Where the names live; fetched when first asked for, since everything below imports this package.
 _HOMES = {
     "gategrad.api": (
-        "build", "check", "configure", "flash", "generate", "load", "run", "simulate", "train",
+        "build", "check", "configure", "flash", "generate", "learn", "load", "run", "simulate",
+        "train",
     ),
     "gategrad.data": ("Dataset", "load_data"),
-    "gategrad.graph": ("Input", "Network", "Quantisation", "Training"),
+    "gategrad.graph": ("Input", "Learn", "Network", "Quantisation", "Training"),
     "gategrad.image_layers": (
         "Add", "AveragePool1D", "AveragePool2D", "BatchNorm", "Concatenate",
         "Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "GlobalAveragePool",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gategrad import backends, device, generation, verbs
+from gategrad import backends, device, generation, learning_loop, verbs
 from gategrad.backends import Simulation
 from gategrad.boards.board import Board, find_board
 from gategrad.boards.build import no_progress
@@ -21,6 +21,7 @@ from gategrad.boards.report import BuildReport
 from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, load_data, raw_inputs
 from gategrad.graph import Network
+from gategrad.learning_loop import Run
 from gategrad.loading import Preprocessing, load_model
 from gategrad.model import Model
 from gategrad.precision import requantise
@@ -86,6 +87,29 @@ def train(
     if not isinstance(network, Network):
         network = Network.load(network)
     return verbs.train(network, _data(data, network), progress=progress)
+
+
+def learn(
+    network: Network | str | Path,
+    data: AnyData,
+    *,
+    backend: str = "numpy",
+    samples: int | None = None,
+    checkpoint: str | Path | None = None,
+    resume: str | Path | None = None,
+    progress: Progress = no_progress,
+) -> Run:
+    """Train ``network`` (or its TOML file) on ``data`` as its ``[learn]`` says: in the integers of
+    the hardware (``"numpy"``), in floating point with the same order and rate (``"float"``), or in
+    its simulated gateware (``"amaranth"``, ``"verilator"``). See
+    :func:`gategrad.learning_loop.learn`.
+    """
+    if not isinstance(network, Network):
+        network = Network.load(network)
+    return learning_loop.learn(
+        network, _data(data, network), backend=backend, samples=samples, checkpoint=checkpoint,
+        resume=resume, progress=progress,
+    )  # fmt: skip
 
 
 def quantise(

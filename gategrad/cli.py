@@ -22,18 +22,16 @@ from gategrad.cli_options import (
     data_option,
     emit,
     model_argument,
-    model_output_option,
     output_option,
     rate_option,
     required_board,
     samples_option,
 )
 from gategrad.cli_quantise import quantise
+from gategrad.cli_train import train
 from gategrad.console import Stages, err, out
-from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.generation import DESCRIPTION
-from gategrad.graph import Network
 from gategrad.importer.ir import Unsupported
 from gategrad.model import Model
 
@@ -75,36 +73,6 @@ def boards(as_json: bool) -> None:
             "tried": b.tried,
         }
         for b in all_boards()
-    })  # fmt: skip
-
-
-@cli.command()
-@click.argument("net")
-@data_option
-@model_output_option
-@as_json
-def train(net: str, data: str, output: str, as_json: bool) -> None:
-    """Train the network NET (a TOML file) on the host, quantise it and write MODEL.
-
-    \b
-    Example:
-      gategrad train examples/mnist.toml --data mnist -o mnist.npz
-    """
-    network = Network.load(net)
-    dataset = load_data(data, network)
-    with Stages() as stages:
-        model = api.train(network, dataset, progress=stages)
-    model.save(output)
-    if not as_json:
-        tables.show_model(model)
-        out.print(f"wrote {output}")
-        return
-    emit({
-        "model": output,
-        "hash": model.hash,
-        **{k: model.info[k] for k in ("float_accuracy", "accuracy", "held_out")},
-        "layers": model.layers,
-        "quantisation": model.report.table(),
     })  # fmt: skip
 
 
@@ -312,6 +280,7 @@ def run(
 
 
 cli.add_command(quantise)
+cli.add_command(train)
 cli.add_command(export)
 
 

@@ -110,6 +110,24 @@ class Learner:
         """Share of those samples whose class was right."""
         return self.counters.right / max(1, self.counters.learned)
 
+    def classify(self, x) -> np.ndarray:
+        """The class of each sample, with the weights as they are now."""
+        return self.model.classify(x)
+
+    def reset(self) -> None:
+        """Count from here on."""
+        self.counters = Counters()
+
+    def counted(self) -> dict[str, int]:
+        """The counters but those of tensors, plain JSON."""
+        return {k: v for k, v in vars(self.counters).items() if k != "tensors"}
+
+    def count_from(self, counted: Mapping[str, int]) -> None:
+        """Count on from what :meth:`counted` gave."""
+        self.counters = Counters()
+        for name, value in counted.items():
+            setattr(self.counters, name, int(value))
+
     def state(self) -> dict[str, np.ndarray]:
         """All that changes, but the counters, as arrays by name."""
         arrays = {"noise": self.noise.state, "pending": self.pending, "updates": self.updates}

@@ -135,10 +135,7 @@ class Learning:
         if INPUT in node.inputs and INPUT in self.model.grids:
             raise GategradError(f"{where}: its input has a scale or zero point of its own")
         if spec.x.frac < 0:
-            raise GategradError(
-                f"{where}: its input {spec.x} has no unit below 1, which a bias that learns needs; "
-                "give it more fraction bits"
-            )
+            raise GategradError(no_unit(node.name, spec.x))
         if update.weight != spec.weight:
             raise GategradError(f"{where}: weights are {spec.weight}, updated {update.weight}")
         need = gradient_format(node, self.deltas[node.name], self.batch)
@@ -172,6 +169,14 @@ class Learning:
                     update.check_width(rate)
                 except ValueError as error:
                     raise GategradError(f"layer {name!r}: {error}") from None
+
+
+def no_unit(name: str, x: Format) -> str:
+    """What is wrong with the input ``x`` of the layer ``name``."""
+    return (
+        f"layer {name!r}: its input {x} has no unit of 1 or below, which a bias that learns needs; "
+        "give it more fraction bits"
+    )
 
 
 def widest_acc(spec: Any) -> Format:

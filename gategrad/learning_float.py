@@ -116,6 +116,15 @@ class FloatLearner:
         """The class of each raw sample."""
         return classify(self.outputs(x), threshold(self.settings.loss))
 
+    def counted(self) -> dict[str, float]:
+        """What :meth:`reset` forgets, plain JSON."""
+        return {"learned": self.learned, "total": self.total, "right": self.right}
+
+    def count_from(self, counted: Mapping[str, float]) -> None:
+        """Count on from what :meth:`counted` gave."""
+        self.learned, self.right = int(counted["learned"]), int(counted["right"])
+        self.total = float(counted["total"])
+
     def state(self) -> dict[str, np.ndarray]:
         """All that changes, as arrays by name."""
         found = {"pending": np.asarray(self.pending), "updates": np.asarray(self.updates)}

@@ -23,7 +23,7 @@ from gategrad.golden.requantise import RequantiseSpec
 from gategrad.graph import INPUT, GraphNode, Network
 from gategrad.layers import Activation, Dense
 from gategrad.learn_options import Learn
-from gategrad.learning import Learning, any_weights
+from gategrad.learning import LINEAR, Learning, any_weights, no_unit
 from gategrad.learning_measure import Measured, measure_run
 from gategrad.learning_updates import rate_schedule, update_spec
 from gategrad.model import Model
@@ -38,6 +38,8 @@ from gategrad.settings import suggest
 #: deltas always. Twice as much where training goes on. Formats below 12 bits have none to spare.
 HEADROOM = 2.0
 SAMPLES = 100  # that the report of the first weights is measured with
+#: Operations whose outputs have the format of their input.
+SAME = ("flatten", "reshape", "grey", "max_pool", "max_pool1d")
 MAX_FRAC = 16  # of values; deltas may have more
 MAX_DELTA_FRAC = 32
 
@@ -93,6 +95,20 @@ def learning_model(
         raise GategradError(f"layer {model.output.name!r}: {error}") from None
     rates = schedule.rates if schedule.rates and len(schedule.rates) > 1 else None
     return Learning(model, deltas, updates, loss_spec, settings.batch, settings.seed, rates)
+
+
+def quantised(learning: Learning, params: Params) -> dict[str, dict[str, np.ndarray]]:
+    """Float parameters in the formats of ``learning``, saturated, as parameters of its model."""
+    found = {}
+    for node in learning.model.nodes:
+        if node.op in LINEAR:
+            spec: Any = node.spec
+            weight = params[node.name]["weight"]
+            bias = spec.weight.quantise(params[node.name].get("bias", np.zeros(len(weight))))
+            found[node.name] = {
+                "weight": spec.weight.quantise(weight), "bias": bias << spec.x.frac,
+            }  # fmt: skip
+    return found
 
 
 def _check_network(network: Network, names: tuple[str, ...]) -> None:
@@ -200,7 +216,7 @@ class _Builder:
                 context.activated(node) if linear or node.op == "add" else (node, None, False)
             )
             self.ends[node.name] = end.name
-            if not linear and node.op not in ("flatten", "reshape", "grey"):
+            if not linear and node.op not in SAME:
                 signed = self._signed(context, node, relu)
                 settled.found[end.name] = (node.name, self.value(node, end, signed))
             with becoming_integers(network, node.name):
@@ -227,6 +243,8 @@ class _Builder:
         w = self.fit(f"{node.name}.weight", reach, self.bits(node, "weight_bits"), True)
         out = self.value(node, end, not relu)
         _, x = context.found[node.inputs[0]]
+        if x.frac < 0:
+            raise GategradError(no_unit(node.name, x))
         inputs = math.prod(weight.shape[1:])
         form = RequantiseSpec.by_shift(any_weights(x, w, inputs), out)
         spec: Any
@@ -236,7 +254,7 @@ class _Builder:
             window = layer.window(node.input_shapes[0])
             filters, groups = layer.channels(window)
             op, spec = "conv", ConvSpec(window, filters, groups, x, w, form)
-        integers = {"weight": w.quantise(weight), "bias": w.quantise(bias) << max(0, x.frac)}
+        integers = {"weight": w.quantise(weight), "bias": w.quantise(bias) << x.frac}
         context.add(node, spec, integers, op=op, end=end)
         context.tensors += [
             measure(f"{node.name}.weight", weight, w), measure(f"{node.name}.bias", bias, w),

@@ -1,0 +1,98 @@
+"""``gategrad train``: on the host, or as the hardware learns."""
+
+import click
+
+from gategrad import api, tables
+from gategrad.cli_options import as_json, data_option, emit, model_output_option, writable
+from gategrad.console import Stages, err, out
+from gategrad.data import load_data
+from gategrad.errors import GategradError
+from gategrad.graph import Network
+from gategrad.learning_loop import BACKENDS, Run
+
+
+def _checked(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    return writable(context, option, path) if path else None
+
+
+@click.command()
+@click.argument("net")
+@data_option
+@model_output_option
+@click.option(
+    "--backend", type=click.Choice(BACKENDS),
+    help="Learn as [learn] says: in floating point, golden's integers or simulated gateware.",
+)
+@click.option(
+    "--samples", type=click.IntRange(1), help="With --backend: of each epoch, at most."
+)
+@click.option("--checkpoint", callback=_checked, help="With --backend: file to write on the way.")
+@click.option("--resume", help="With --backend: checkpoint to go on from, and to write.")
+@as_json
+def train(
+    net: str,
+    data: str,
+    output: str,
+    backend: str | None,
+    samples: int | None,
+    checkpoint: str | None,
+    resume: str | None,
+    as_json: bool,
+) -> int:
+    """Train the network NET (a TOML file) and write MODEL.
+
+    On the host with Adam or SGD, then quantised; or, with --backend, as the hardware learns: NET
+    says trainable = true and how, in [learn].
+
+    \b
+    Example:
+      gategrad train examples/mnist.toml --data mnist -o mnist.npz
+    """
+    network = Network.load(net)
+    dataset = load_data(data, network)
+    if backend is None:
+        given = {"--samples": samples, "--checkpoint": checkpoint, "--resume": resume}
+        for option, value in given.items():
+            if value is not None:
+                raise GategradError(f"{option} goes with --backend")
+    with Stages() as stages:
+        if backend is None:
+            run, model = None, api.train(network, dataset, progress=stages)
+        else:
+            run = api.learn(
+                network, dataset, backend=backend, samples=samples, checkpoint=checkpoint,
+                resume=resume, progress=stages,
+            )  # fmt: skip
+            model = run.model
+    model.save(output)
+    for note in run.notes if run else ():
+        err.print(f"note: {note}")
+    if as_json:
+        emit({
+            "model": output,
+            "hash": model.hash,
+            **{k: model.info[k] for k in ("float_accuracy", "accuracy", "held_out")},
+            "layers": model.layers,
+            "quantisation": model.report.table(),
+            **(run.table() if run else {}),
+        })  # fmt: skip
+    else:
+        tables.show_model(model)
+        if run:
+            _show(run)
+        out.print(f"wrote {output}")
+    return 1 if run and run.weights_equal is False else 0
+
+
+def _show(run: Run) -> None:
+    """Epochs and rate."""
+    for epoch in run.history:
+        more = "" if epoch.validation is None else f", validation {epoch.validation:.1%}"
+        out.print(
+            f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.1%}{more}"
+        )
+    if run.seconds:
+        out.print(f"{run.backend}: {run.samples / run.seconds:,.0f} samples/s")
+    if run.cycles is not None:
+        same = "equal those of golden" if run.weights_equal else "DIFFER from those of golden"
+        out.print(f"{run.cycles / max(1, run.samples):,.1f} cycles a sample; weights {same}")

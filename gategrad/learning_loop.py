@@ -1,0 +1,281 @@
+"""Epochs of learning, in floating point, in golden's integers or in gateware: order of the samples,
+validation, early stopping, checkpoints.
+
+    found = learn(network, data, backend="numpy")
+    found.model.save("net.npz")
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gategrad import learning_float
+from gategrad.boards.build import no_progress
+from gategrad.boards.tools import Progress
+from gategrad.data import Dataset, split
+from gategrad.errors import GategradError
+from gategrad.graph import Learn, Network
+from gategrad.learner import Learner
+from gategrad.learning import Learning
+from gategrad.learning_checkpoint import Checkpoint
+from gategrad.learning_float import FloatLearner
+from gategrad.learning_formats import learning_model, quantised
+from gategrad.model import Model
+from gategrad.training import Epoch, accuracy, check_labels
+
+BACKENDS = ("float", "numpy", "amaranth", "verilator")
+PIECE = 512  # samples between looks at the clock
+SECONDS = 30.0  # between checkpoints inside an epoch
+#: Share of a tensor's elements that may saturate before it is named.
+SATURATED = 0.02
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was learned: ``model`` with the weights of the best epoch (of the last one, where
+    nothing is kept back); ``history``; ``samples`` learned in ``seconds``; of a simulation
+    ``cycles`` and whether all outputs and weights are golden's; ``tensors``: of the last epoch (see
+    :class:`~gategrad.learning_counters.Counters`); ``notes``: what is doubtful, a sentence each."""
+
+    model: Model
+    backend: str
+    history: tuple[Epoch, ...]
+    samples: int
+    seconds: float
+    cycles: int | None
+    weights_equal: bool | None
+    tensors: dict[str, Any]
+    notes: tuple[str, ...]
+
+    def table(self) -> dict[str, Any]:
+        """Plain JSON."""
+        last = self.history[-1] if self.history else None
+        cycles = None if self.cycles is None else self.cycles / max(1, self.samples)
+        return {
+            "backend": self.backend,
+            "epochs": [asdict(epoch) for epoch in self.history],
+            "loss": last.loss if last else None,
+            "training_accuracy": last.accuracy if last else None,
+            "samples": self.samples,
+            "samples_per_second": self.samples / self.seconds if self.seconds else None,
+            "cycles_per_sample": cycles,
+            "weights_equal": self.weights_equal,
+            "tensors": self.tensors,
+            "notes": list(self.notes),
+        }
+
+
+def learn(
+    network: Network, data: Dataset, settings: Learn | None = None, backend: str = "numpy", *,
+    samples: int | None = None, checkpoint: str | Path | None = None,
+    resume: str | Path | None = None, progress: Progress = no_progress,
+) -> Run:  # fmt: skip
+    """Train the layers of ``network`` that are trainable, as its ``[learn]`` says.
+
+    ``samples``: of the training part, the first so many (default: all); ``checkpoint``: a file that
+    is written after every epoch, every :data:`SECONDS` and when the run is interrupted; ``resume``:
+    one to go on from, and to write unless there is another.
+
+    Raises :class:`GategradError` for what :func:`~gategrad.learning_formats.learning_model` does,
+    labels outside the classes, a loss that diverges, and a checkpoint of another run.
+    """
+    settings = settings or network.learning
+    if backend not in BACKENDS:
+        raise GategradError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    check_labels(network, data)
+    x, y = data.x_train[:samples], data.y_train[:samples]
+    kept, held = np.arange(len(x)), np.arange(0)
+    if settings.validation:
+        kept, held = split(y, settings.validation, settings.seed)
+    if not len(kept):
+        raise GategradError(f"data {data.name}: nothing is left to learn from")
+    progress("measuring ranges", None, "")
+    learning = learning_model(network, None, settings, data, (x[kept], y[kept]))
+    if backend == "float":
+        first = learning_float.initial(network, settings)
+        learner: Any = FloatLearner(network, first, settings, len(kept))
+    else:
+        learner = Learner(learning)
+    device = _device(learning, backend)
+    if device and resume:
+        raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
+    start = Checkpoint(_key(network, settings, learning, data, backend, len(x)))
+    if resume:
+        start = Checkpoint.load(resume, start.key)
+    loop = _Loop(settings, learner, device, x, y, kept, held, start, progress)
+    began = time.perf_counter()
+    try:
+        equal = loop.run(checkpoint or resume)
+        seconds = device.seconds if device else time.perf_counter() - began
+    finally:
+        if device:
+            device.close()
+    model = _result(network, settings, learning, learner, data, backend)
+    notes = (*learning.model.info["notes"], *loop.faults())
+    return Run(
+        model, backend, tuple(Epoch(**row) for row in loop.at.history), loop.samples, seconds,
+        device.cycles if device else None, equal if device else None, loop.tensors(), notes,
+    )  # fmt: skip
+
+
+def _device(learning: Learning, backend: str) -> Any:
+    """The gateware in a simulator, None where there is none."""
+    if backend in ("float", "numpy"):
+        return None
+    from gategrad.learn_backends import learning_backend
+
+    return learning_backend(learning, backend)
+
+
+def _key(network: Network, settings: Learn, learning: Learning, data, backend, samples) -> str:
+    said = {
+        "network": network.table(), "settings": settings.table(), "data": data.name,
+        "samples": samples, "backend": "float" if backend == "float" else "integers",
+        "hash": learning.model.hash,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _same(one: Model, other: Model) -> bool:
+    return all(
+        (one.params[node][name] == value).all()
+        for node, named in other.params.items()
+        for name, value in named.items()
+    )
+
+
+class _Loop:
+    """The epochs; ``at``: where it is, with the state at the last sample that is wholly learned."""
+
+    def __init__(self, settings, learner, device, x, y, kept, held, start: Checkpoint, progress):
+        self.settings, self.learner, self.device = settings, learner, device
+        self.x, self.y, self.kept, self.held = x, y, kept, held
+        self.at, self.progress = start, progress
+        self.samples = 0
+        self._last: dict[str, Any] = {}
+        if start.state:
+            learner.restore(start.state)
+            learner.count_from(start.counted)
+
+    def run(self, path: str | Path | None) -> bool:
+        """Learn until the end, or until no epoch is better; the learner has the best weights then.
+        Returns whether all of a device's outputs, and its weights, were golden's."""
+        equal, saved = True, time.monotonic()
+        save: Callable[[], None] = (lambda: self.at.save(path)) if path else (lambda: None)
+        try:
+            while self.at.epoch < self.settings.epochs and not self._stopped():
+                order = self.kept[
+                    learning_float.order(len(self.kept), self.at.epoch, self.settings)
+                ]
+                while self.at.position < len(order):
+                    part = order[self.at.position : self.at.position + PIECE]
+                    step = self.learner.step(self.x[part], self.y[part])
+                    if self.device:
+                        outputs = self.device.step(self.x[part], self.y[part])
+                        equal = equal and bool((outputs == step.outputs).all())
+                    self.samples += len(part)
+                    self._note(self.at.position + len(part))
+                    if time.monotonic() - saved > SECONDS:
+                        save()
+                        saved = time.monotonic()
+                self._end_epoch()
+                save()
+                saved = time.monotonic()
+        except KeyboardInterrupt:
+            # What was learned up to the last piece is kept: the learner itself may be between.
+            save()
+            raise
+        if self.device:
+            equal = equal and _same(self.device.model, self.learner.model)
+        if self.at.best:
+            self.learner.restore(self.at.best)
+        return equal
+
+    def _note(self, position: int) -> None:
+        self.at = replace(
+            self.at, position=position, state=self.learner.state(), counted=self.learner.counted()
+        )
+        done = (self.at.epoch + position / len(self.kept)) / self.settings.epochs
+        loss, share = self.learner.loss, self.learner.accuracy
+        self.progress("learning", done, f"loss {loss:.3f}, accuracy {share:.1%}")
+        if not math.isfinite(loss):
+            raise GategradError(
+                f"learning diverges in epoch {self.at.epoch + 1} (loss {loss}); lower [learn] "
+                f"rate, now {self.settings.rate:g}"
+            )
+
+    def _end_epoch(self) -> None:
+        validation, best = None, self.at.best
+        if len(self.held):
+            share = (self.learner.classify(self.x[self.held]) == self.y[self.held]).mean()
+            validation = float(share)
+            if validation > max((row["validation"] for row in self.at.history), default=-1.0):
+                best = self.learner.state()
+        epoch = Epoch(
+            self.at.epoch + 1, self.settings.epochs, self.learner.loss, self.learner.accuracy,
+            validation,
+        )  # fmt: skip
+        self._last = self.tensors()
+        if epoch.epoch < self.settings.epochs:
+            self.learner.reset()
+        self.at = replace(
+            self.at, epoch=self.at.epoch + 1, position=0, history=(*self.at.history, asdict(epoch)),
+            best=best, state=self.learner.state(), counted=self.learner.counted(),
+        )  # fmt: skip
+
+    def _stopped(self) -> bool:
+        """Whether the last ``patience`` epochs brought nothing better."""
+        patience, history = self.settings.patience, self.at.history
+        if not patience or not len(self.held) or len(history) <= patience:
+            return False
+        shares = [row["validation"] for row in history]
+        return max(shares[-patience:]) <= max(shares[:-patience])
+
+    def tensors(self) -> dict[str, Any]:
+        """Saturation and underflow of the last epoch, of integers."""
+        if not isinstance(self.learner, Learner):
+            return {}
+        found = self.learner.counters.table()["tensors"]
+        return found or self._last
+
+    def faults(self) -> list[str]:
+        """Tensors that lose much, in words."""
+        found = []
+        for name, row in self.tensors().items():
+            if row["saturated"] > SATURATED * row["elements"]:
+                share = row["saturated"] / row["elements"]
+                found.append(
+                    f"{name}: {share:.1%} of its elements saturate; give it fewer fraction bits, "
+                    "or more bits"
+                )
+            if name.endswith(".weight") and 0 < row["elements"] == row["underflowed"]:
+                found.append(
+                    f"{name}: every update rounds to zero; take a greater rate or more bits"
+                )
+        return found
+
+
+def _result(network, settings, learning, learner, data: Dataset, backend) -> Model:
+    """The model of what was learned, with its accuracies."""
+    model = learning.model
+    if backend == "float":
+        params = {n: {k: v.astype(np.float64) for k, v in p.items()}
+                  for n, p in learner.params.items()}  # fmt: skip
+        model = model.replace(params=quantised(learning, params), float_params=params)
+    else:
+        model = learner.model
+    info = {k: v for k, v in model.info.items() if k != "notes"} | {
+        "data": data.name,
+        "learned": {"backend": backend, "settings": settings.table()},
+        "float_accuracy": accuracy(model.network, model.float_params, data.x_test, data.y_test),
+        "accuracy": model.accuracy(data.x_test, data.y_test),
+        "held_out": len(data.y_test),
+    }
+    return model.replace(info=info)
