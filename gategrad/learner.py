@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gategrad.errors import GategradError
-from gategrad.golden import conv, dense, loss, requantise, update
+from gategrad.golden import conv, dense, loss, update
 from gategrad.golden.format import round_shift, saturate
 from gategrad.golden.noise import Noise
 from gategrad.golden.update import UpdateRounding
@@ -66,6 +66,9 @@ class Learner:
         widest = max(max(sizes), *(getattr(n.spec, "macs", 0) // getattr(n.spec, "filters", 1 << 30)
                                    for n in learning.model.nodes))  # fmt: skip
         self._piece = max(1, ELEMENTS // widest)
+        rows = {n.op: OPERATIONS[n.op] for n in learning.model.nodes}
+        self._golden = {op: row.golden.load() for op, row in rows.items() if row.golden}
+        self._back = {op: row.backward.load() for op, row in rows.items() if row.backward}
         takes = [source for node in learning.model.nodes for source in node.inputs]
         self._forks = {source for source in takes if takes.count(source) > 1}
 
@@ -188,21 +191,17 @@ class Learner:
         return values[output], lost, right
 
     def _forward(self, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
-        """Golden's own forward; what its requantisation loses is counted on the way."""
-        operation, tally = OPERATIONS[node.op], self.counters.tensors[node.name]
+        """Golden's own forward; what a layer of weights loses is counted on the way."""
+        tally = self.counters.tensors[node.name]
         params, spec = self.params.get(node.name, {}), node.spec
-        if node.op in _ACCUMULATE:
+        if node.op in _ACCUMULATE and self.learning.needs_delta(node.name):
+            # Those that deltas go through are requantised by shift, and nothing else.
             acc = _ACCUMULATE[node.op](spec, params, *inputs)
             form = spec.requantise
-            if form.multipliers or form.zero_point or form.offsets or form.low is not None:
-                out = requantise.forward(form, acc)
-                tally.elements += out.size
-            else:
-                rounded = round_shift(acc, form.shift, form.rounding)
-                tally.count(acc, rounded, form.out)
-                out = np.clip(rounded, *form.ends)
-            return out.reshape(len(out), -1)
-        out = operation.golden.load()(spec, params, *inputs)  # type: ignore[union-attr]
+            rounded = round_shift(acc, form.shift, form.rounding)
+            tally.count(acc, rounded, form.out)
+            return saturate(rounded, form.out).reshape(len(acc), -1)
+        out = self._golden[node.op](spec, params, *inputs)
         tally.elements += out.size
         return out
 
@@ -226,8 +225,7 @@ class Learner:
             tallies = [tensors[f"{i}.delta"] if f else None
                        for i, f in zip(node.inputs, formats, strict=True)]  # fmt: skip
             inputs = tuple(values[i] for i in node.inputs)
-            back = OPERATIONS[node.op].backward.load()  # type: ignore[union-attr]
-            found, gradients = back(
+            found, gradients = self._back[node.op](
                 node.spec, self.params.get(name, {}), inputs, values[name], here,
                 learning.deltas[name], formats, tallies,
             )  # fmt: skip

@@ -13,7 +13,7 @@ Three methods, each of which defines every bit:
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -190,7 +190,7 @@ class ActivationSpec:
             return self.row.f(value, self.slope)
         return self.row.df_y(np.clip(value, self.row.low, self.row.high), self.slope)
 
-    @property
+    @cached_property
     def window(self) -> int:
         """Bits of input that matter: beyond them the output is that of the nearest end.
 
@@ -202,7 +202,8 @@ class ActivationSpec:
     def clamp(self, x) -> np.ndarray:
         """``x`` held to ``window`` bits and counted from the least input: 0..2**window - 1."""
         low = -(1 << (self.window - 1)) if self.x.signed else 0
-        return np.clip(np.asarray(x, np.int64), low, low + (1 << self.window) - 1) - low
+        high = low + (1 << self.window) - 1
+        return np.minimum(np.maximum(np.asarray(x, np.int64), low), high) - low
 
     def table(self) -> np.ndarray:
         """Method table: the output for every clamped input, 2**window entries."""

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+#: Products that are done in integers sooner than it is known what is exact otherwise.
+SMALL = 4096
+
 
 def matmul(a, b) -> np.ndarray:
     """``a @ b`` of integer arrays, exact, as int64.
@@ -11,8 +14,8 @@ def matmul(a, b) -> np.ndarray:
     Beyond that the integer product is used, which is exact below 2**63.
     """
     a, b = np.asarray(a), np.asarray(b)
-    if a.size == 0 or b.size == 0:
-        return (a @ b).astype(np.int64)
+    if a.size * b.shape[-1] <= SMALL or b.size == 0:
+        return a.astype(np.int64) @ b.astype(np.int64)
     # Python integers: the bound itself must not overflow.
     bound = _magnitude(a) * _magnitude(b) * a.shape[-1]
     for kind, exact in ((np.float32, 1 << 24), (np.float64, 1 << 53)):
