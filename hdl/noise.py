@@ -16,9 +16,9 @@ class Noise(Component):
     Word ``k`` of lane ``l`` is golden's word ``k * lanes + l`` behind ``seed`` (or behind the word
     ``state``, to go on where another generator stopped). They come from registers; the next ones
     are there a cycle after ``next``. A lane is what the last lane becomes by ``lane + 1`` steps:
-    exclusive ors of up to 32 bits, about 6 LUTs a bit, but less than 2 in the first lane.
+    exclusive ors of about 16 bits, but of 3 to 7 in the first lane.
 
-    Placed alone: 1 lane 53 LUTs, 32 flip-flops, over 300 MHz on ECP5, grade 6.
+    Placed alone on ECP5, grade 6: 1 lane 69 LUTs and 313 MHz, 8 lanes 873 LUTs and 190 MHz.
 
     Raises ``ValueError`` for lanes below 1 and what golden refuses.
     """

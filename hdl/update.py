@@ -49,6 +49,20 @@ class Update(Component):
     one that it is added by. Latency: 2 cycles, 1 to round, 1 to clip, 2 for momentum, 1 for
     Nesterov's, and for each product the levels of its tree.
 
+    Placed alone, 8 lanes, weights of 16 bits, gradients of 32, shift 20, rate a power of two if not
+    said otherwise (ECP5: a 25F, grade 6):
+
+    ============================== ======= ============ ======= ============= =======
+    rounding                       latency ECP5 LUTs    MHz     UP5K cells    MHz
+    ============================== ======= ============ ======= ============= =======
+    nearest                        3       583          254     764           70
+    stochastic                     3       735          219     883           69
+    discarded                      3       663          251     835           72
+    stochastic, momentum 7/8       6       1,756        209     3,919         50
+    stochastic, rate 205, decay 3  6       2,759        192
+    stochastic, rate_bits 8        6       5,009        156
+    ============================== ======= ============ ======= ============= =======
+
     Raises ``ValueError`` for lanes below 1, rate_bits beyond 16 and sums beyond 62 bits.
     """
 
@@ -206,16 +220,19 @@ class Update(Component):
         ffs = (self.latency - 1) * weight + self._total * (self._parts - 1) + kept + weight + 8
         if spec.rounding is UpdateRounding.STOCHASTIC:
             ffs += spec.noise_bits * (self.latency - 3)
+        luts, summed = luts + self.rate_bits * gradient, 0
         if spec.clip is not None:
             luts, ffs = luts + ceil(1.7 * spec.clip), ffs + spec.clip
         if spec.momentum is not None and spec.velocity is not None:
             velocity, parts = spec.velocity.width, additions(spec.momentum[:1])
             adders = parts * (1 + spec.nesterov)
+            summed = (adders + 1) * velocity
             luts += adders * adder(velocity, technology)
             luts += saturation(velocity, 2, technology)
             ffs += (adders + self.latency - 2) * velocity + gradient * (self.latency - 3)
-        cells = max(luts, ffs) if technology.family == "ice40" else luts
-        return Resources(luts=cells, ffs=ffs) * self.lanes
+        if technology.family == "ice40":  # what waits has no adder in its cell
+            luts += ffs - self._total * (self._parts - 1) - kept - weight - summed
+        return Resources(luts=luts, ffs=ffs) * self.lanes
 
 
 class WeylNoise(Component):

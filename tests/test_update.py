@@ -92,7 +92,7 @@ def run_golden(spec, columns, **options):
 def test_golden_is_the_formula(change, rounding, shift):
     spec = UpdateSpec(W, G, shift, **({"rate": 1, "rounding": rounding} | change))
     noises = (0, 0x5555, 0xFFFF) if rounding is STOCHASTIC else (0,)
-    columns = everything(spec, noises)[:, :: 31 if spec.momentum else 3]
+    columns = everything(spec, noises)[:, :: 61 if spec.momentum else 5]
     w, v, events = run_golden(spec, columns)
     expected = [by_fractions(spec, *map(int, row)) for row in columns.T]
     assert w.tolist() == [row[0] for row in expected]
@@ -287,8 +287,8 @@ def check(spec, columns, lanes, rate=None, **options):
     assert (got[0] == w).all()
     assert Events(int(got[1].sum()), int(got[2].sum())) == events
     expected = [by_fractions(dataclasses.replace(spec, rate=rate or spec.rate), *map(int, row))[2:]
-                for row in columns.T[:200]]  # fmt: skip
-    assert [(bool(a), bool(b)) for a, b in zip(*got[1:3], strict=True)][:200] == expected
+                for row in columns.T[:100]]  # fmt: skip
+    assert [(bool(a), bool(b)) for a, b in zip(*got[1:3], strict=True)][:100] == expected
     if spec.momentum:
         assert (got[3] == v).all()
     return events
@@ -302,8 +302,8 @@ def test_tiny(change, rounding):
         spec = UpdateSpec(W, G, shift, **({"rate": 1, "rounding": rounding} | change))
         noises = (0, 0x5555, 0xFFFF) if rounding is STOCHASTIC else (0,)
         columns = everything(spec, noises)
-        step = max(1, columns.shape[1] // 1200)
-        events = check(spec, columns[:, :: step + (step > 1 and step % 2)], 2, seed=shift)
+        step = max(1, columns.shape[1] // 400) | 1  # odd, to meet every value
+        events = check(spec, columns[:, ::step], 4, seed=shift)
         assert events.underflow or shift < 5
 
 
@@ -337,7 +337,7 @@ def at_random(spec, count, seed=0):
 @pytest.mark.parametrize("rounding", UpdateRounding)
 def test_real_sizes(change, rounding):
     spec = dataclasses.replace(REAL, **({"rounding": rounding} | change))
-    check(spec, at_random(spec, 600), 3)
+    check(spec, at_random(spec, 400), 5)
 
 
 @pytest.mark.parametrize("bits, rate", [(1, 1), (4, 9), (8, 255), (8, 1)])
