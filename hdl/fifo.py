@@ -51,7 +51,7 @@ class Fifo(Component):
     def cost(self) -> Resources:
         """Memory, two addresses and the level."""
         bits = self.depth.bit_length()
-        return self.memory.cost() + Resources(luts=7 * bits + 8, ffs=3 * bits + 4)
+        return self.memory.cost() + Resources(luts=7 * bits + 8, ffs=3 * bits + 6)
 
     def elaborate(self, platform):
         m = Module()
@@ -61,12 +61,18 @@ class Fifo(Component):
         read_at, _ = count(m, read, self.depth, "read_at")
         held = Signal(range(self.depth + 1))  # beats in the memory that have not been read
         stages = Signal(memory.latency)
+        # Comparisons are made a step earlier: ready starts from a register.
+        full, some = Signal(), Signal()
         m.d.sync += held.eq(held + write - read)
+        with m.If(write & ~read):
+            m.d.sync += [full.eq(held == self.depth - 1), some.eq(1)]
+        with m.Elif(read & ~write):
+            m.d.sync += [full.eq(0), some.eq(held != 1)]
         m.d.comb += [
             advance.eq(~self.o.valid | self.o.ready),
-            self.i.ready.eq(held != self.depth),
+            self.i.ready.eq(~full),
             write.eq(self.i.valid & self.i.ready),
-            read.eq((held != 0) & advance),
+            read.eq(some & advance),
             self.o.valid.eq(stages[-1]),
             self.o.payload.as_value().eq(memory.data),
             memory.address.eq(read_at),

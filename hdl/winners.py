@@ -21,8 +21,8 @@ class Winners(Component):
     """The greatest of every window, and its tap: the first of equals, row by row, and padding only
     if there is nothing else (:func:`gategrad.golden.backward.winners`)::
 
-        i ─> LineBuffer ─> greatest so far and its tap ─┬─> o
-                                                        └─> winner
+        i ─> LineBuffer ─[reg]─> greatest so far and its tap ─┬─> o
+                                                              └─> winner
 
     One element a beat. ``winner``: taps, of ``winner_format``. ``cycles`` = elements out * taps a
     sample, or as many as the image takes to come, if that is more. Memory: the lines that a window
@@ -66,8 +66,8 @@ class Winners(Component):
     def cost(self) -> Resources:
         """The line buffer, a comparison, and two registers of an element and its tap."""
         width, tap = self.inner.width, self.winner_format.width
-        luts = adder(width, self.technology) + 2 * width + 4 * tap
-        own = self.fork.cost() + Resources(luts=luts + 6, ffs=2 * width + 3 * tap + 3)
+        luts = adder(width, self.technology) + 3 * width + 4 * tap
+        own = self.fork.cost() + Resources(luts=luts + 6, ffs=3 * width + 3 * tap + 4)
         return self.line_buffer.cost() + own
 
     def elaborate(self, platform):
@@ -84,12 +84,16 @@ class Winners(Component):
         best = Signal(shape_of(self.inner), reset_less=True)
         won = Signal(self.winner_format.width, reset_less=True)
         result, winner = Signal.like(best, name="result"), Signal.like(won, name="winner")
-        x, better, greatest = lines.o.payload[0], Signal(), Signal.like(best, name="greatest")
+        # Memory, padding and a comparison in one cycle would be the longest path of a network.
+        there, x = Signal(), Signal.like(best, name="x")
+        with m.If(lines.o.ready):
+            m.d.sync += [there.eq(lines.o.valid), x.eq(lines.o.payload[0])]
+        better, greatest = Signal(), Signal.like(best, name="greatest")
         m.d.comb += [
             better.eq(first | greater(x, best)),
             greatest.eq(Mux(better, x, best)),
-            lines.o.ready.eq(free | ~last),
-            accept.eq(lines.o.valid & lines.o.ready),
+            accept.eq(there & (free | ~last)),
+            lines.o.ready.eq(~there | accept),
         ]
         with m.If(free):
             m.d.sync += full.eq(0)
