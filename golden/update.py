@@ -41,8 +41,9 @@ class UpdateRounding(Enum):
     NEAREST = "nearest"  # to nearest, halves up; what is below half a unit is lost
     STOCHASTIC = "stochastic"  # floor(t / 2**shift + noise), noise uniform in [0, 1)
     #: As stochastic, with the lower half of the bits that are dropped as noise for the upper half,
-    #: so that no generator is needed: M. Wang et al., "NITI" (2020). A gradient whose lowest bits
-    #: are always zero, as that of a bias is, has no noise in them and is rounded down.
+    #: so that no generator is needed: M. Wang et al., "NITI" (2020). The first bit of that noise is
+    #: inverted: where the lowest bits are always zero, as those of a bias's gradient are, rounding is
+    #: to nearest and not down.
     DISCARDED = "discarded"
 
 
@@ -231,7 +232,8 @@ def _added(spec: UpdateSpec, t: np.ndarray, noise) -> np.ndarray | int:
     if spec.rounding is UpdateRounding.NEAREST:
         return bits << below
     if spec.rounding is UpdateRounding.DISCARDED:
-        return (t & ((1 << bits) - 1)) << below
+        first = 1 << bits >> 1
+        return (t & ((1 << bits) - 1) ^ first) << below
     if noise is None:
         raise ValueError("stochastic rounding needs noise")
     noise = np.asarray(noise, np.int64)

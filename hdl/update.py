@@ -205,7 +205,8 @@ class Update(Component):
     def _rounded(self, t: Value, noise: Value) -> Value:
         """``q``: what the rounding adds reaches no lower than its own bits."""
         spec, bits = self.spec, self.spec.noise_bits
-        added = t[:bits] if spec.rounding is UpdateRounding.DISCARDED else noise
+        discards = spec.rounding is UpdateRounding.DISCARDED
+        added = Cat(t[: bits - 1], ~t[bits - 1]) if discards else noise
         width = Format.for_range(self._low, self._high, 0).width
         return _sized((t >> spec.shift - bits) + added >> bits, width)
 

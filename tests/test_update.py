@@ -61,7 +61,8 @@ def by_fractions(spec, w, g, v, noise, decays):
         q = floor(exact + Fraction(noise >> 16 - k, 2**k))
     else:
         h = min(spec.shift // 2, 16)
-        q = floor(exact + Fraction(t % 2**h, 2**h))
+        half = 2**h // 2  # the first bit of the noise is inverted
+        q = floor(exact + Fraction((t + half) % 2**h, 2**h))
     after = min(max(w - q, spec.weight.min), spec.weight.max)
     return after, v, after != w - q, t != 0 and q == 0
 
