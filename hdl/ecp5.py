@@ -8,8 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from gategrad.hdl.ice40 import delayed_product
 
-__all__ = ["RAM_SHAPES", "Multiplier", "block_ram", "initial_values"]
+__all__ = ["RAM_SHAPES", "WIDE_SHAPE", "Multiplier", "block_ram", "initial_values"]
 
+#: Rows and bits where both ports together read, or one reads and the other writes.
+WIDE_SHAPE = (512, 36)
 #: Rows and bits of a DP16KD in the modes that a port may read or write.
 RAM_SHAPES = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
@@ -80,6 +82,9 @@ def initial_values(rows: Sequence[int], width: int) -> dict[str, Const]:
     INITVAL holds sixteen pairs of units, each pair in twenty bits.
     """
     units = [0] * 2048
+    if width == 36:
+        halves = [half for row in rows for half in (row & 0x3FFFF, row >> 18)]
+        return initial_values(halves, 18)
     for i, row in enumerate(rows):
         if width == 18:
             units[2 * i], units[2 * i + 1] = row & 511, row >> 9
@@ -104,9 +109,10 @@ def block_ram(
 
     ``addresses`` and ``data`` hold one or two reading ports' (row numbers; outputs of ``width``
     bits). With ``write`` port A writes ``w_data`` to row ``addresses[0]`` instead of reading, and
-    ``data[0]`` is None.
+    ``data[0]`` is None. Rows of 36 bits need that: then B's pins bring and give the upper half, A's
+    the lower one ("pseudo dual-port" in Lattice's TN1264; the halves are as Yosys maps them).
     """
-    shift = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
+    shift = {36: 5, 18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[width]
     ports = {}
     used = list(zip(addresses, data, [enable] * len(data), strict=True))
     used += [(Const(0, 1), None, Const(0))] * (2 - len(used))  # open inputs would not be low
@@ -114,8 +120,9 @@ def block_ram(
         row = Cat(Const(0, shift), address)
         row = Cat(row, Const(0, 14 - len(row)))
         writes = write is not None and port == "A"
-        if writes and width == 18:
-            row = Cat(Const(0b11, 2), row[2:])  # byte enables share the lowest address bits
+        if writes and width >= 18:
+            # Byte enables share the lowest address bits.
+            row = Cat(Const(-1, width // 9), row[width // 9 :])
         ports |= {
             f"p_DATA_WIDTH_{port}": width,
             f"p_REGMODE_{port}": "OUTREG",
@@ -124,13 +131,17 @@ def block_ram(
             f"p_CSDECODE_{port}": "0b000",
             f"i_CLK{port}": ClockSignal(),
             f"i_CE{port}": write if writes else clock_enable,
-            f"i_OCE{port}": Const(0) if writes else clock_enable,
+            f"i_OCE{port}": clock_enable if width == 36 or not writes else Const(0),
             f"i_WE{port}": Const(int(writes)),
             f"i_RST{port}": Const(0),
             **_bits(f"i_CS{port}", Const(0, 3), 3),
             **_bits(f"i_AD{port}", row, 14),
         }
-        if writes:
+        if width == 36:
+            half = slice(0, 18) if port == "A" else slice(18, 36)
+            ports |= _bits(f"i_DI{port}", w_data[half], 18)
+            ports |= _bits(f"o_DO{port}", data[1][half], 18)
+        elif writes:
             ports |= _bits(f"i_DI{port}", Cat(w_data, Const(0, 18 - len(w_data))), 18)
         else:
             ports |= _bits(f"i_DI{port}", Const(0, 18), 18)

@@ -144,8 +144,7 @@ class WeightMemory(Component):
         if self.technology.family == "ice40":
             shapes = ice40.RAM_SHAPES
         else:
-            # Without writes both ports read, each a half of the rows: 512 rows of 36 bits.
-            shapes = ecp5.RAM_SHAPES if self.writable else ((512, 36), *ecp5.RAM_SHAPES)
+            shapes = (ecp5.WIDE_SHAPE, *ecp5.RAM_SHAPES)
 
         def cost(shape):
             banks = _ceil(self.depth, shape[0])
@@ -297,6 +296,7 @@ class WeightMemory(Component):
     def _dp16kd_tile(self, m: Module, contents, row_bits, out, written, w_data):
         address = self.address[:row_bits]
         if self.writable:
+            w_data = Cat(w_data, Const(0, len(out) - len(w_data)))
             return ecp5.block_ram(
                 contents,
                 len(out),
@@ -307,6 +307,7 @@ class WeightMemory(Component):
                 w_data=w_data,
             )
         if len(out) == 36:
+            # Without writes both ports read, each a half of the rows.
             halves = [row & 0x3FFFF for row in contents]
             halves += [0] * (512 - len(halves)) + [row >> 18 for row in contents]
             pad = Const(0, 9 - len(address))

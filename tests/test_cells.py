@@ -17,7 +17,7 @@ from vectors import CELLS, run_amaranth, run_verilator
 
 from gategrad.golden.format import Format
 from gategrad.hdl import ecp5, ice40
-from gategrad.hdl.ecp5 import RAM_SHAPES, initial_values
+from gategrad.hdl.ecp5 import RAM_SHAPES, WIDE_SHAPE, initial_values
 from gategrad.hdl.mac import MacArray
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.technology import ECP5, ICE40UP
@@ -113,7 +113,7 @@ def ecp5_duts():
         (1, 16384),
         (7, 17000),
     ]
-    rams = [(36, 512), (18, 600), (9, 2000), (4, 4096), (2, 8000), (1, 9000), (40, 1100)]
+    rams = [(36, 512), (18, 600), (9, 2000), (4, 4096), (2, 8000), (1, 9000), (40, 1100), (60, 400)]
     memories = [WeightMemory(w, d, contents(w, d), ECP5) for w, d in roms]
     memories += [WeightMemory(w, d, contents(w, d), ECP5, writable=True) for w, d in rams]
     memories += [WeightMemory(6, 40, contents(6, 40), ECP5, "logic", writable=True)]
@@ -151,13 +151,18 @@ def test_multipliers_hold_while_they_are_not_enabled(kind, cells):
 
 def test_ecp5_contents_lie_where_yosys_puts_them(tmp_path):
     m, ports, expected = Module(), [], []
-    for depth, width in RAM_SHAPES:
+    for depth, width in (*RAM_SHAPES, WIDE_SHAPE):
         rows = contents(width, depth)
         m.submodules[f"ram{width}"] = ram = memory.Memory(shape=width, depth=depth, init=rows)
         read = ram.read_port()
         address, data = Signal(range(depth), name=f"a{width}"), Signal(width, name=f"d{width}")
         m.d.comb += [read.addr.eq(address), data.eq(read.data)]
         ports += [address, data]
+        if (depth, width) == WIDE_SHAPE:  # one port of which has to write
+            write = ram.write_port()
+            row, new = Signal(range(depth), name="row"), Signal(width, name="new")
+            m.d.comb += [write.addr.eq(row), write.data.eq(new), write.en.eq(new[0])]
+            ports += [row, new]
         expected.append([value.value for value in initial_values(rows, width).values()])
     (tmp_path / "top.il").write_text(rtlil.convert(m, ports=ports, emit_src=False))
     script = (

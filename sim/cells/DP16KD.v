@@ -1,5 +1,6 @@
-// ECP5 block RAM, as far as gategrad uses it: two ports of 1, 2, 4, 9 or 18 bits, each with an
-// output register if REGMODE is "OUTREG". Chip selects and resets are not modelled, and a write
+// ECP5 block RAM, as far as gategrad uses it: two ports of 1, 2, 4, 9 or 18 bits, or port A writing
+// and port B reading 36 bits, of which A's pins have the lower half; each with an output register if
+// REGMODE is "OUTREG". Chip selects and resets are not modelled, and a write
 // leaves the port's output as it was (WRITEMODE "NORMAL").
 //
 // The array is 2,048 units of nine bits. Rows of 18 bits are two units, narrower ones than nine
@@ -68,11 +69,25 @@ module DP16KD (
         DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5,
         DIA4, DIA3, DIA2, DIA1, DIA0
     };
+    wire [13:0] adb = {
+        ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0
+    };
+    wire [17:0] dib = {
+        DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5,
+        DIB4, DIB3, DIB2, DIB1, DIB0
+    };
+    wire [10:0] unit_b = adb[13:3];
     reg [17:0] read_a, out_a;
     wire [10:0] unit_a = ada[13:3];
     always @(posedge CLKA) begin
         if (CEA && WEA)
             case (DATA_WIDTH_A)
+                36: begin
+                    if (ada[0]) units[{unit_a[10:2], 2'd0}] <= dia[8:0];
+                    if (ada[1]) units[{unit_a[10:2], 2'd1}] <= dia[17:9];
+                    if (ada[2]) units[{unit_a[10:2], 2'd2}] <= dib[8:0];
+                    if (ada[3]) units[{unit_a[10:2], 2'd3}] <= dib[17:9];
+                end
                 18: begin  // the lowest address bits enable the bytes
                     if (ada[0]) units[{unit_a[10:1], 1'b0}] <= dia[8:0];
                     if (ada[1]) units[{unit_a[10:1], 1'b1}] <= dia[17:9];
@@ -90,6 +105,8 @@ module DP16KD (
                 2: read_a <= {16'b0, units[unit_a][2*ada[2:1] +: 2]};
                 default: read_a <= {17'b0, units[unit_a][ada[2:0]]};
             endcase
+        if (CEB && DATA_WIDTH_B == 36)
+            read_a <= {units[{unit_b[10:2], 2'd1}], units[{unit_b[10:2], 2'd0}]};
         if (OCEA) out_a <= read_a;
     end
     assign {
@@ -97,15 +114,7 @@ module DP16KD (
         DOA4, DOA3, DOA2, DOA1, DOA0
     } = REGMODE_A == "OUTREG" ? out_a : read_a;
 
-    wire [13:0] adb = {
-        ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0
-    };
-    wire [17:0] dib = {
-        DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5,
-        DIB4, DIB3, DIB2, DIB1, DIB0
-    };
     reg [17:0] read_b, out_b;
-    wire [10:0] unit_b = adb[13:3];
     always @(posedge CLKB) begin
         if (CEB && WEB)
             case (DATA_WIDTH_B)
@@ -120,6 +129,7 @@ module DP16KD (
             endcase
         else if (CEB)
             case (DATA_WIDTH_B)
+                36: read_b <= {units[{unit_b[10:2], 2'd3}], units[{unit_b[10:2], 2'd2}]};
                 18: read_b <= {units[{unit_b[10:1], 1'b1}], units[{unit_b[10:1], 1'b0}]};
                 9: read_b <= {9'b0, units[unit_b]};
                 4: read_b <= {14'b0, units[unit_b][4*adb[2] +: 4]};
