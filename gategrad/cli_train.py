@@ -11,6 +11,9 @@ from gategrad.graph import Network
 from gategrad.learning_loop import BACKENDS, Run
 
 
+SHOWN = 20
+
+
 def _checked(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     return writable(context, option, path) if path else None
 
@@ -85,8 +88,9 @@ def train(
 
 
 def _show(run: Run) -> None:
-    """Epochs and rate."""
-    for epoch in run.history:
+    """Epochs, :data:`SHOWN` at most, and rate."""
+    every = -(-len(run.history) // SHOWN) or 1
+    for epoch in run.history[::-every][::-1]:
         more = "" if epoch.validation is None else f", validation {epoch.validation:.1%}"
         out.print(
             f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.1%}{more}"

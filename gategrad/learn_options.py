@@ -16,7 +16,7 @@ from gategrad.settings import Settings, key
 class Formats:
     """Formats of tensors by name, ``{"hidden.weight": "Q4.12"}``: see :class:`Learn`."""
 
-    formats: Mapping[str, Format] = field(default_factory=dict)
+    formats: Mapping[str, Format] = field(default_factory=dict, hash=False)
 
     @classmethod
     def parse(cls, table: Any) -> Self:

@@ -32,7 +32,7 @@ from gategrad.training import Epoch, accuracy, check_labels
 
 BACKENDS = ("float", "numpy", "amaranth", "verilator")
 PIECE = 512  # samples between looks at the clock
-SECONDS = 30.0  # between checkpoints inside an epoch
+SECONDS, LEAST = 30.0, 1.0  # between checkpoints inside an epoch, and of short epochs
 #: Share of a tensor's elements that may saturate before it is named.
 SATURATED = 0.02
 
@@ -80,8 +80,8 @@ def learn(
     """Train the layers of ``network`` that are trainable, as its ``[learn]`` says.
 
     ``samples``: of the training part, the first so many (default: all); ``checkpoint``: a file that
-    is written after every epoch, every :data:`SECONDS` and when the run is interrupted; ``resume``:
-    one to go on from, and to write unless there is another.
+    is written after epochs, every :data:`SECONDS` and when the run is interrupted; ``resume``: one
+    to go on from, and to write unless there is another.
 
     Raises :class:`GategradError` for what :func:`~gategrad.learning_formats.learning_model` does,
     labels outside the classes, a loss that diverges, and a checkpoint of another run.
@@ -186,12 +186,14 @@ class _Loop:
                         save()
                         saved = time.monotonic()
                 self._end_epoch()
-                save()
-                saved = time.monotonic()
+                if time.monotonic() - saved > LEAST:
+                    save()
+                    saved = time.monotonic()
         except KeyboardInterrupt:
             # What was learned up to the last piece is kept: the learner itself may be between.
             save()
             raise
+        save()
         if self.device:
             equal = equal and _same(self.device.model, self.learner.model)
         if self.at.best:
