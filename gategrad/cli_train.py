@@ -10,7 +10,6 @@ from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.learning_loop import BACKENDS, Run
 
-
 SHOWN = 20
 
 
