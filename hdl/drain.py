@@ -1,0 +1,81 @@
+# amaranth: UnusedElaboratable=no
+"""``Drain``: results that come many at once, and wait for nobody, leave one by one."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
+from gategrad.hdl.counter import count
+from gategrad.hdl.streams import beats, shape_of, tensor_stream
+from gategrad.hdl.technology import Resources
+
+
+class Drain(Component):
+    """``lanes`` elements of ``fmt`` in a cycle, one a beat out, in the order of the lanes.
+
+    Whoever computes the elements takes a place with ``reserve`` before it begins, which it may
+    while ``free`` is high, and brings them with ``load`` when they are there: so that a pipeline
+    between the two need never stall. Every ``period`` groups of ``lanes`` carry ``elements``
+    elements; the last of them is cut short. ``slots``: places, 1 for a single register.
+
+    Latency: 1 cycle, 3 with several places. Rate: one element a cycle.
+    """
+
+    def __init__(self, fmt: Format, *, lanes: int, elements: int, slots: int = 1):
+        self.fmt, self.lanes, self.elements, self.slots = fmt, lanes, elements, slots
+        self.period = beats(elements, lanes)
+
+    def ports(self):
+        return {
+            "reserve": In(1),
+            "free": Out(1, init=1),
+            "load": In(1),
+            "i": In(data.ArrayLayout(shape_of(self.fmt), self.lanes)),
+            "o": Out(tensor_stream(self.fmt, 1)),
+        }
+
+    def cost(self) -> Resources:
+        """The register that shifts, and the queue in front of it."""
+        bits = self.lanes * self.fmt.width
+        return Resources(luts=bits * (1 + (self.slots > 1)) + 12, ffs=bits + 12)
+
+    def elaborate(self, platform):
+        m = Module()
+        width = self.fmt.width
+        taken, drained = Signal(), Signal()  # a group left its place; its last element left
+        reserved = Signal(range(self.slots + 1))
+        after = reserved + self.reserve - taken
+        m.d.sync += [reserved.eq(after), self.free.eq(after != self.slots)]
+        held = Signal(self.lanes * width, reset_less=True)
+        left = Signal(range(self.lanes + 1))
+        if self.slots == 1:
+            load, loaded = self.load, self.i.as_value()
+            m.d.comb += taken.eq(drained)
+        else:
+            # Every reserved group has a place in the queue, so its write needs no handshake; but
+            # of two places the one at the end takes no second group right behind a first.
+            depth = max(3, self.slots)
+            m.submodules.queue = queue = SyncFIFOBuffered(width=len(held), depth=depth)
+            load, loaded = Signal(), queue.r_data
+            m.d.comb += [
+                queue.w_en.eq(self.load),
+                queue.w_data.eq(self.i.as_value()),
+                queue.r_en.eq(load),
+                load.eq(queue.r_rdy & ((left == 0) | drained)),
+                taken.eq(load),
+            ]
+        _, last = count(m, load, self.period, "group")
+        short = self.elements - (self.period - 1) * self.lanes
+        m.d.comb += [
+            self.o.valid.eq(left != 0),
+            self.o.payload[0].eq(held[:width].as_signed() if self.fmt.signed else held[:width]),
+            drained.eq(self.o.valid & self.o.ready & (left == 1)),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += [left.eq(left - 1), held.eq(held >> width)]
+        with m.If(load):
+            m.d.sync += [held.eq(loaded), left.eq(Mux(last, short, self.lanes))]
+        return m

@@ -1,0 +1,77 @@
+# amaranth: UnusedElaboratable=no
+"""``WeightAccess``: the rows of a memory go in and out lane by lane."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.format import Format
+from gategrad.hdl.component import Component
+from gategrad.hdl.counter import count
+from gategrad.hdl.estimate import counter
+from gategrad.hdl.streams import tensor_stream
+from gategrad.hdl.technology import Resources, Technology
+
+
+class WeightAccess(Component):
+    """A stream writes all ``rows`` of a memory, another reads them, ``lanes`` beats a row, lane 0
+    first. Both begin at row 0, and whole passes of one and the other may follow in any order.
+
+    Ports: ``load``, which takes beats while ``free`` is high and ``dumping`` low; ``dump``, which
+    brings all rows once when ``dumping`` rises, which is to stay until the last beat was taken;
+    while ``reading`` the memory is to show ``row`` in ``data`` ``latency`` cycles later; with
+    ``writing`` it takes ``word`` into ``row``.
+
+    Rate: a row in ``lanes`` cycles, with 1 more to write and ``latency`` + 2 to read it.
+    """
+
+    def __init__(
+        self, fmt: Format, *, lanes: int, rows: int, latency: int, technology: Technology
+    ):
+        self.fmt, self.lanes, self.rows, self.latency = fmt, lanes, rows, latency
+        self.technology = technology
+
+    def ports(self):
+        width, address = self.lanes * self.fmt.width, range(self.rows)
+        return {
+            "load": In(tensor_stream(self.fmt, 1)),
+            "dump": Out(tensor_stream(self.fmt, 1)),
+            "dumping": In(1), "free": In(1), "reading": Out(1), "data": In(width),
+            "row": Out(address), "writing": Out(1), "word": Out(width),
+        }  # fmt: skip
+
+    def cost(self) -> Resources:
+        """A register that shifts, and what puts a row into it."""
+        bits = self.lanes * self.fmt.width
+        counters = counter(self.lanes, self.technology) + counter(self.rows, self.technology)
+        return Resources(luts=bits + 12, ffs=bits + 4) + counters
+
+    def elaborate(self, platform):
+        m = Module()
+        width = self.fmt.width
+        word = self.word
+        sending, sent, move = Signal(), Signal(), Signal()
+        _, last = count(m, move, self.lanes, "lane")
+        left = move & last & sending
+        row, last_row = count(m, self.writing | left, self.rows, "row")
+        m.d.comb += [
+            self.row.eq(row),
+            self.load.ready.eq(self.free & ~self.dumping & ~self.writing),
+            self.dump.valid.eq(sending),
+            self.dump.payload[0].eq(word[:width].as_signed() if self.fmt.signed else word[:width]),
+            move.eq((self.load.valid & self.load.ready) | (self.dump.valid & self.dump.ready)),
+            self.reading.eq(self.dumping & self.free & ~sending & ~sent),
+        ]
+        m.d.sync += [
+            self.writing.eq(move & last & ~sending),
+            sent.eq(self.dumping & (sent | (left & last_row))),
+        ]
+        waiting = Signal(range(self.latency + 2))
+        with m.If(move):
+            m.d.sync += word.eq(Cat(word[width:], self.load.payload[0]))
+            with m.If(last):
+                m.d.sync += sending.eq(0)
+        with m.Elif(self.reading):
+            m.d.sync += waiting.eq(waiting + 1)
+            with m.If(waiting == self.latency + 1):
+                m.d.sync += [word.eq(self.data), sending.eq(1), waiting.eq(0)]
+        return m
