@@ -1,0 +1,210 @@
+# amaranth: UnusedElaboratable=no
+"""``Gradient``: products become gradients of a batch, and those at its end new weights."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateRounding, UpdateSpec
+from gategrad.hdl.component import Component
+from gategrad.hdl.loops import delayed
+from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.streams import shape_of
+from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.tiles import Tiles
+from gategrad.hdl.update import Update
+
+
+class Gradient(Component):
+    """For each tile of products: ``g = product + (0 if first else g)``, and if ``update`` new
+    weights from ``g``, all in the order in which they come, a tile a cycle.
+
+    A step of the layer's sequence comes at the ports ``valid``, ``address``, ``first``, ``update``
+    (``row``, ``column``, ``bias``); its ``products`` ``way`` cycles later. The weights' memory
+    belongs to the layer: ``reading`` asks for row ``r_address`` in ``w``, ``writing`` puts
+    ``o_w`` into row ``w_address``.
+
+    Latency: ``latency`` cycles from a step to its weights. A tile may come again ``hazard`` cycles
+    after it last came. Memory: a row of ``pe * simd`` gradients for each tile, but none without
+    ``accumulates``, and of velocities with momentum.
+
+    With momentum ``clear`` makes the velocities of row ``clear_row`` zero.
+
+    ``saturated``, ``underflow``: how many weights of a tile were, while ``counting``.
+    """
+
+    def __init__(
+        self,
+        tiles: Tiles,
+        update: UpdateSpec,
+        *,
+        product: Value,
+        way: int,
+        weight_latency: int,
+        accumulates: bool,
+        technology: Technology,
+        rate_bits: int = 0,
+    ):
+        self.tiles, self.spec, self.way, self.product = tiles, update, way, product
+        self.weight_latency, self.accumulates = weight_latency, accumulates
+        self.lanes, self.rate_bits = tiles.pe * tiles.simd, rate_bits
+        self.updater = Update(update, self.lanes, technology, rate_bits)
+        self.gradients = self.velocities = None
+
+        def rows(width: int) -> WeightMemory:
+            return WeightMemory(
+                width=self.lanes * width, depth=tiles.depth, init=None, technology=technology,
+                storage="block", writable=True,
+            )  # fmt: skip
+
+        if accumulates:
+            self.gradients = rows(update.gradient.width)
+        if update.velocity is not None:
+            self.velocities = rows(update.velocity.width)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether updates take noise."""
+        return self.spec.rounding is UpdateRounding.STOCHASTIC
+
+    def ports(self):
+        address, width = range(self.tiles.depth), self.lanes * self.spec.weight.width
+        counts = range(self.lanes + 1)
+        ports = {
+            "valid": In(1), "address": In(address), "first": In(1), "update": In(1),
+            "bias": In(1), "products": In(data.ArrayLayout(self.product, self.lanes)),
+            "reading": Out(1), "r_address": Out(address), "w": In(width),
+            "writing": Out(1), "w_address": Out(address), "o_w": Out(width),
+            "counting": Out(1), "saturated": Out(counts), "underflow": Out(counts),
+        }  # fmt: skip
+        if self.velocities is not None:
+            ports |= {"clear": In(1), "clear_row": In(address)}
+        if self.stochastic:
+            ports |= {"row": In(16), "column": In(16), "noise": In(16)}
+        if self.rate_bits:
+            ports["rate"] = In(self.rate_bits)
+        return ports
+
+    @property
+    def hazard(self) -> int:
+        """Cycles from a tile to the next time that its gradients may be added to."""
+        return self.gradients.latency + 2 if self.gradients else 0
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a step until its weights are in their memory."""
+        return self.way + 2 + self.updater.latency
+
+    def cost(self) -> Resources:
+        """Memories, one adder a lane, and the update."""
+        bits = self.lanes * self.spec.gradient.width
+        parts = [part for part in (self.updater, self.gradients, self.velocities) if part]
+        own = Resources(luts=bits * self.accumulates + 2 * self.lanes, ffs=bits + 60)
+        if self.stochastic:
+            own += Resources(luts=16 * self.lanes, ffs=16 * self.lanes)
+        return sum((part.cost() for part in parts), own)
+
+    def elaborate(self, platform):
+        m = Module()
+        update, way, updater = self.spec, self.way, self.updater
+        m.submodules.updater = updater
+        end = way + 1 + updater.latency
+        # Flags, each where it is needed: `way` cycles after a step its products are there, a cycle
+        # later the sums.
+        addresses = [self.address]
+        for k in range(end):
+            addresses.append(delayed(m, addresses[-1], 1, f"address_{k}"))
+        valids = [self.valid]
+        updates = [self.valid & self.update]
+        for k in range(end):
+            valids.append(delayed(m, valids[-1], 1, f"valid_{k}", reset_less=False))
+            updates.append(delayed(m, updates[-1], 1, f"update_{k}", reset_less=False))
+        first = delayed(m, self.first, way, "first")
+        width = update.gradient.width
+        if self.gradients is not None:
+            m.submodules.gradients = memory = self.gradients
+            m.d.comb += [
+                memory.enable.eq(1),
+                memory.address.eq(addresses[way - memory.latency]),
+                memory.w_address.eq(addresses[way + 1]),
+                memory.w_enable.eq(valids[way + 1]),
+            ]
+        sums = []
+        for lane in range(self.lanes):
+            held: Value = self.products[lane]
+            total = Signal(shape_of(update.gradient), name=f"sum_{lane}", reset_less=True)
+            if self.gradients is not None:
+                before = self.gradients.data[lane * width : (lane + 1) * width]
+                held = held + (before & ~first.replicate(width)).as_signed()
+            m.d.sync += total.eq(held)
+            sums.append(total)
+            m.d.comb += updater.g[lane].eq(total)
+        if self.gradients is not None:
+            m.d.comb += self.gradients.w_data.eq(Cat(sums))
+        m.d.comb += [
+            updater.w.as_value().eq(self.w),
+            self.reading.eq(updates[way + 1 - self.weight_latency]),
+            self.r_address.eq(addresses[way + 1 - self.weight_latency]),
+            self.writing.eq(updates[end]),
+            self.w_address.eq(addresses[end]),
+            self.o_w.eq(updater.o_w.as_value()),
+        ]
+        if self.velocities is not None:
+            m.submodules.velocities = memory = self.velocities
+            m.d.comb += [
+                memory.enable.eq(1),
+                memory.address.eq(addresses[way + 1 - memory.latency]),
+                updater.v.as_value().eq(memory.data),
+            ]
+            # A cycle later than weights, so that a flip-flop's reset clears them.
+            m.d.sync += [
+                memory.w_address.eq(Mux(self.clear, self.clear_row, addresses[end])),
+                memory.w_enable.eq(updates[end] | self.clear),
+                memory.w_data.eq(updater.o_v.as_value()),
+            ]
+            with m.If(self.clear):
+                m.d.sync += memory.w_data.eq(0)
+        if self.rate_bits:
+            m.d.comb += updater.rate.eq(self.rate)
+        if update.decay:
+            bias = delayed(m, self.bias, way + 1, "bias")
+            for lane in range(self.lanes):
+                at_bias = lane % self.tiles.simd == self.tiles.bias_lane
+                m.d.comb += updater.decays[lane].eq(~bias if at_bias else 1)
+        if self.stochastic:
+            self._add_noise(m)
+        self._count(m, updates[end])
+        return m
+
+    def _add_noise(self, m: Module) -> None:
+        """The noise of a tile: of its row, its column and its lanes."""
+        word = Signal(16, reset_less=True)
+        m.d.sync += word.eq(self.noise)
+        row = delayed(m, self.row, self.way - 1, "row")
+        column = delayed(m, self.column, self.way - 1, "column")
+        rows, columns = [], []
+        for p in range(self.tiles.pe):
+            rows.append(register := Signal(16, name=f"row_{p}", reset_less=True))
+            m.d.sync += register.eq(row + word + p * UNIT_STEP)
+        for s in range(self.tiles.simd):
+            columns.append(register := Signal(16, name=f"column_{s}", reset_less=True))
+            m.d.sync += register.eq(column + s * COLUMN_STEP)
+        for p in range(self.tiles.pe):
+            for s in range(self.tiles.simd):
+                lane = p * self.tiles.simd + s
+                value = Signal(16, name=f"noise_{lane}", reset_less=True)
+                m.d.sync += value.eq(rows[p] + columns[s])
+                m.d.comb += self.updater.noise[lane].eq(value)
+
+    def _count(self, m: Module, valid: Value) -> None:
+        """How many weights of a tile saturated and how many stayed, two cycles later."""
+        for name in ("saturated", "underflow"):
+            flags = getattr(self.updater, name).as_value()
+            parts = []
+            for at in range(0, self.lanes, 8):
+                part = Signal(4, name=f"{name}_{at}", reset_less=True)
+                m.d.sync += part.eq(sum(flags[at : at + 8]))
+                parts.append(part)
+            m.d.sync += getattr(self, name).eq(sum(parts))
+        m.d.sync += self.counting.eq(delayed(m, valid, 1, "counted", reset_less=False))
+

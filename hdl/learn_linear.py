@@ -1,0 +1,488 @@
+# amaranth: UnusedElaboratable=no
+"""A dense layer or a convolution that learns: forward, delta, gradient and update by one set of
+multipliers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib.wiring import In, Out, flipped
+
+from gategrad.golden.conv import ConvSpec
+from gategrad.golden.dense import DenseSpec
+from gategrad.golden.format import Format
+from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateSpec
+from gategrad.hdl.component import Component
+from gategrad.hdl.drain import Drain
+from gategrad.hdl.gradient import Gradient
+from gategrad.hdl.learn_control import PAUSE, Control
+from gategrad.hdl.learn_sequence import Job, Steps
+from gategrad.hdl.learn_sums import Sums
+from gategrad.hdl.loops import delayed
+from gategrad.hdl.mac import MacArray
+from gategrad.hdl.matvec import pack_words
+from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.pages import Pages
+from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.streams import beats, connect, shape_of, tensor_stream
+from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.tiles import Tiles
+from gategrad.hdl.weight_access import WeightAccess
+
+
+class LearnLinear(Component):
+    """``o = requantise(weight @ i + bias)``, ``o_delta = requantise(weight.T @ i_delta)``, and
+    after the last sample of a batch ``weight = update(weight, sum of i_delta * i)``::
+
+        i ───────> pages ──┬─> x ─┐                 ┌─> sums over simd ─> Drain ─> Requantise ─> o
+        i_delta ─> pages ──┼─> d ─┼─> multipliers ──┼─> sums over pe ──> Drain ─> ... ─> o_delta
+                   weights ┴─> w ─┘                 └─> + gradients ─> Update ─> weights
+
+    ``pe`` x ``simd`` multipliers take in every cycle a tile of that many weights, filters by
+    channels (:class:`~gategrad.hdl.tiles.Tiles`): times inputs they are summed over channels
+    (forward), times deltas over filters (delta), and deltas times inputs are added to as many
+    gradients (gradient). A whole sample is worked through before the next job begins; what needs
+    deltas goes before what needs inputs.
+
+    Forward takes a sample when ``go`` has admitted it, with ``learn`` (its gradient counts),
+    ``first`` and ``last`` (of a batch); ``done`` is a pulse when the sample has left for good, its
+    update included. Nobody may send more than ``in_flight`` samples ahead of ``done``, and no
+    sample of the next batch before all layers are done with the last: then weights stand still in a
+    batch, and nothing can wait for itself.
+
+    ========== ===========================================================================
+    Ports      ``i`` (``lanes_in`` elements a beat), ``o``, ``i_delta``, and ``o_delta`` if ``dx``
+               is not None: one element a beat; ``noise``: 16 bits that hold still from the last
+               ``go`` of a batch to ``done``; ``rate`` if ``rate_bits``, held likewise; ``load``
+               and ``dump``: weights in the order of the tiles, padding as zeros, while no sample
+               is on its way; ``dumping`` asks for all of them; what is loaded has no velocities;
+               ``saturated``, ``underflow``: weights of a tile that were, in a cycle with
+               ``counting``, which is not behind ``done``
+    Cycles     ``cycles``: of a sample that learns, all jobs together; ``overhead`` between them;
+               ``settles`` at the end of a batch
+    Multipliers ``pe * simd``, in use but for that
+    Memory     weights, gradients (not if one sample of one pixel is a batch) and velocities:
+               ``tiles.depth`` rows of ``pe * simd``; ``in_flight`` samples of deltas and ``pages``
+               of inputs
+    ========== ===========================================================================
+
+    ``spec``: forward; ``delta``, ``dx``: formats of the deltas that come and go; ``update``: None
+    for a layer that stays as it is (without ``dx`` it takes no deltas at all); ``params``:
+    ``weight`` and ``bias``, both in the weights' format; ``batch``: samples of a batch; ``pages``:
+    samples of inputs that are held, by default ``in_flight``.
+
+    Raises :class:`~gategrad.errors.GategradError` for operands that the multipliers do not take,
+    and ``ValueError`` for ``lanes_in`` that :class:`~gategrad.hdl.pages.Pages` does not.
+    """
+
+    def __init__(
+        self,
+        spec: DenseSpec | ConvSpec,
+        *,
+        delta: Format,
+        dx: Format | None,
+        update: UpdateSpec | None,
+        batch: int,
+        params: Mapping[str, np.ndarray] | None,
+        pe: int,
+        simd: int,
+        technology: Technology,
+        lanes_in: int = 1,
+        in_flight: int = 2,
+        pages: int | None = None,
+        multiplier: str = "dsp",
+        rate_bits: int = 0,
+    ):
+        self.spec, self.delta, self.dx, self.update = spec, delta, dx, update
+        self.pe, self.simd, self.lanes_in, self.in_flight = pe, simd, lanes_in, in_flight
+        self.technology, self.rate_bits = technology, rate_bits
+        self.tiles = tiles = Tiles(spec, pe, simd)
+        window = tiles.window
+        one = 1 << spec.x.frac
+        self.x_operand = Format.for_range(min(0, spec.x.min), max(one, spec.x.max), spec.x.frac)
+        self.mac = MacArray(
+            pe=pe * simd,
+            simd=1,
+            vectors=1,
+            # Weight or input by input or delta.
+            weight=Format(max(spec.weight.width, self.x_operand.width), 0),
+            x=Format(max(delta.width, self.x_operand.width), 0),
+            technology=technology,
+            multiplier=multiplier,
+            depthwise=True,
+        )
+        self.x_pages = Pages(
+            spec.x, chunk=tiles.channels, chunks=tiles.groups * window.height * window.width,
+            lanes=simd, lanes_in=lanes_in, pages=pages or in_flight, technology=technology,
+        )  # fmt: skip
+        self.d_pages = None
+        if update is not None or dx is not None:
+            self.d_pages = Pages(
+                delta, chunk=tiles.filters, chunks=tiles.groups * window.pixels, lanes=pe,
+                lanes_in=1, pages=in_flight, technology=technology,
+            )  # fmt: skip
+        self.memory = WeightMemory(
+            width=pe * simd * spec.weight.width,
+            depth=tiles.depth,
+            init=None if params is None else pack_words(tiles.fold(params), spec.weight.width),
+            technology=technology,
+            storage="block",
+            writable=True,
+        )
+        self.gradient: Gradient | None = None
+        if update is not None:
+            self.gradient = Gradient(
+                tiles,
+                update,
+                product=shape_of(self.mac.o_format),
+                way=self._reads + 1 + self.mac.latency,
+                weight_latency=self.memory.latency,
+                accumulates=batch * window.pixels > 1,
+                technology=technology,
+                rate_bits=rate_bits,
+            )
+        requantise = spec.requantise
+        product = shape_of(self.mac.o_format)
+        self.sums = Sums(
+            requantise.acc, term=product, sums=pe, count=simd, technology=technology
+        )
+        self.drain = self._drain(self.sums, tiles.filters, tiles.blocks)
+        self.out = Requantise(requantise, None, 1, technology=technology)
+        self.d_sums = self.d_drain = self.d_out = None
+        if dx is not None:
+            terms = tiles.filters * tiles.taps
+            acc = Format(
+                delta.width + spec.weight.width + (terms - 1).bit_length(),
+                delta.frac + spec.weight.frac,
+            )
+            self.d_sums = Sums(acc, term=product, sums=simd, count=pe, technology=technology)
+            length = tiles.filter_blocks * tiles.taps
+            self.d_drain = self._drain(self.d_sums, tiles.channels, length)
+            self.d_out = Requantise(
+                RequantiseSpec.by_shift(acc, dx), None, 1, technology=technology
+            )
+
+        self.access = WeightAccess(
+            spec.weight, lanes=pe * simd, rows=tiles.depth, latency=self.memory.latency,
+            technology=technology,
+        )  # fmt: skip
+
+    def _drain(self, sums: Sums, elements: int, length: int) -> Drain:
+        """With as many places as keep groups of ``length`` steps coming without a pause."""
+        way = self._reads + self.mac.latency + sums.latency + sums.sums + 6
+        slots = 1 if way <= length else min(4, 1 + beats(way, length))
+        return Drain(sums.fmt, lanes=sums.sums, elements=elements, slots=slots)
+
+    def ports(self):
+        spec = self.spec
+        ports = {
+            "i": In(tensor_stream(spec.x, self.lanes_in)),
+            "o": Out(tensor_stream(spec.out, 1)),
+            "i_delta": In(tensor_stream(self.delta, 1)),
+            "go": In(1), "learn": In(1), "first": In(1), "last": In(1), "done": Out(1),
+            "load": In(tensor_stream(spec.weight, 1)),
+            "dump": Out(tensor_stream(spec.weight, 1)),
+            "dumping": In(1),
+        }  # fmt: skip
+        if self.dx is not None:
+            ports["o_delta"] = Out(tensor_stream(self.dx, 1))
+        if self.gradient is not None:
+            members = self.gradient.signature.members
+            ports |= {name: members[name] for name in self.passed}
+        return ports
+
+    @property
+    def passed(self) -> list[str]:
+        """Ports of the gradients that are the layer's own."""
+        names = ["saturated", "underflow", "counting"]
+        return names + ["noise"] * self.stochastic + ["rate"] * (self.rate_bits > 0)
+
+    @property
+    def _reads(self) -> int:
+        """Cycles from a step to its words, among them registers of addresses and behind pages."""
+        pages = [part for part in (self.x_pages, self.d_pages) if part is not None]
+        return max(self.memory.latency, *(part.latency + 1 for part in pages)) + 1
+
+    @property
+    def hazard(self) -> int:
+        """Cycles that the gradients of a pixel take at least."""
+        return self.gradient.hazard if self.gradient else 0
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether updates take noise."""
+        return self.gradient is not None and self.gradient.stochastic
+
+    @property
+    def macs(self) -> int:
+        """Useful products of a sample that learns."""
+        return (1 + (self.update is not None)) * self.spec.macs + (
+            self.spec.macs if self.dx is not None else 0
+        )
+
+    @property
+    def cycles(self) -> int:
+        """Steps of all jobs of a sample that learns."""
+        t, w = self.tiles, self.tiles.window
+        forward = w.pixels * t.depth
+        gradient = w.pixels * max(t.depth, self.hazard) if self.update is not None else 0
+        delta = 0
+        if self.dx is not None:
+            delta = (
+                w.height * w.width * t.groups * t.channel_blocks * t.taps * t.filter_blocks
+            )
+        return forward + gradient + delta
+
+    @property
+    def overhead(self) -> int:
+        """Cycles of a sample that learns in which no job makes a step, but for those that wait for
+        results to leave or deltas to come."""
+        return PAUSE * (1 + (self.dx is not None) + (self.update is not None))
+
+    @property
+    def _late(self) -> int:
+        """Cycles from a step until its addresses are there."""
+        return 3 if self.tiles.windowed else 1
+
+    @property
+    def settles(self) -> int:
+        """Cycles that an update takes behind the last step of its batch."""
+        return self._late + self.gradient.latency if self.gradient else 0
+
+    def cost(self) -> Resources:
+        """The parts, two trees of sums and the operands' multiplexers."""
+        own, lanes = Resources(), self.pe * self.simd
+        operands = self.mac.x_format.width + self.mac.weight_format.width
+        product = self.mac.o_format.width
+        own += lanes * Resources(luts=operands + 2 * product, ffs=operands + 2 * product)
+        return sum((part.cost() for part in self.parts.values()), own)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Everything that is there, by name."""
+        parts = "mac x_pages d_pages memory gradient sums drain out d_sums d_drain d_out access"
+        found = {name: getattr(self, name) for name in parts.split()}
+        return {name: part for name, part in found.items() if part is not None}
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, part in self.parts.items():
+            m.submodules[name] = part
+        steps, control = self._sequence(m)
+        (valid, last, job), products = self._multiply(m, steps, control)
+        self._sum(m, valid & (job == Job.FORWARD), last, products, "")
+        if self.dx is not None:
+            columns = [product for s in range(self.simd) for product in products[s :: self.simd]]
+            self._sum(m, valid & (job == Job.DELTA), last, columns, "d_")
+        if self.gradient is not None:
+            self._learn(m, steps, control, products)
+        self._host(m, control)
+        return m
+
+    def _sequence(self, m: Module) -> tuple[Steps, Control]:
+        noise = (UNIT_STEP, COLUMN_STEP) if self.stochastic else None
+        control = Control(
+            in_flight=self.in_flight,
+            pages=self.x_pages.pages,
+            delta=self.dx is not None,
+            gradient=self.gradient is not None,
+            linger=self._late + self._reads,
+            settles=self.settles,
+        )
+        m.submodules.control = control
+        steps = Steps(
+            m, self.tiles, control.job, delta=self.dx is not None, noise=noise
+        )
+        connect(m, flipped(self.i), self.x_pages.i)
+        m.d.comb += [
+            control.go.eq(self.go),
+            control.learn.eq(self.learn),
+            control.first.eq(self.first),
+            control.last.eq(self.last),
+            control.x_filled.eq(self.x_pages.filled),
+            control.end.eq(steps.end),
+            self.x_pages.release.eq(control.release),
+            self.done.eq(control.done),
+        ]
+        if self.d_pages is not None:
+            connect(m, flipped(self.i_delta), self.d_pages.i)
+            m.d.comb += [
+                control.d_filled.eq(self.d_pages.filled),
+                self.d_pages.release.eq(control.release),
+            ]
+        # A sum may end when there is a place for it.
+        forward, delta = control.job == Job.FORWARD, control.job == Job.DELTA
+        may = Signal()
+        m.d.comb += may.eq(1)
+        with m.If(steps.last_of_sum):
+            with m.If(forward):
+                m.d.comb += may.eq(self.drain.free)
+            if self.d_drain is not None:
+                with m.If(delta):
+                    m.d.comb += may.eq(self.d_drain.free)
+        rest = Signal(range(self.hazard + 1))  # pauses so that gradients are written in time
+        if self.tiles.depth < self.hazard:
+            with m.If(steps.pixel_end & (control.job == Job.GRADIENT)):
+                m.d.sync += rest.eq(self.hazard - self.tiles.depth)
+            with m.Elif(rest != 0):
+                m.d.sync += rest.eq(rest - 1)
+        m.d.comb += [
+            steps.enable.eq(control.running & may & (rest == 0)),
+            self.drain.reserve.eq(steps.enable & forward & steps.last_of_sum),
+        ]
+        if self.d_drain is not None:
+            m.d.comb += self.d_drain.reserve.eq(steps.enable & delta & steps.last_of_sum)
+        return steps, control
+
+    def _multiply(self, m: Module, steps: Steps, control: Control):
+        """Addresses to memories, words to operands; returns ``valid``, ``last`` and ``job`` of the
+        step as they stand beside its products, and the products."""
+        reads, memory = self._reads, self.memory
+        forward = steps.job == Job.FORWARD
+        x_base = Mux(
+            forward,
+            self._base(m, "x_forward", self.x_pages, control.forwarded),
+            self._base(m, "x_back", self.x_pages, control.finished),
+        )
+        places = [("x_at", self.x_pages, steps.x + x_base)]
+        if self.d_pages is not None:
+            d_base = self._base(m, "d", self.d_pages, control.finished)
+            places.append(("d_at", self.d_pages, steps.delta + d_base))
+        for name, pages, place in places:
+            at = Signal(range(pages.memory.depth), name=name, reset_less=True)
+            m.d.sync += at.eq(place)
+            m.d.comb += pages.address.eq(delayed(m, at, reads - 2 - pages.latency, name))
+        address = delayed(m, steps.address, reads - memory.latency, "w_at")
+        m.d.comb += [memory.address.eq(address), memory.enable.eq(1)]
+        # Beside the words: what kind of step this is.
+        shown = steps.inside & ~steps.bias if self.tiles.own_bias else steps.inside
+        seen = steps.inside | (steps.job != Job.DELTA)
+        beside = delayed(m, Cat(shown, seen, steps.bias), reads - 1, "shown")
+        xs, ds = self._words(m, *beside)
+        job = delayed(m, steps.job, reads, "word_job")
+        self._operands(m, job, xs, ds)
+        way = 1 + self.mac.latency
+        job = delayed(m, job, way, "product_job")
+        valid = delayed(m, steps.valid, reads + way, "product_valid", reset_less=False)
+        last = delayed(m, steps.last, reads + way, "product_last")
+        products = [self.mac.o[lane] for lane in range(self.pe * self.simd)]
+        return (valid, last, job), products
+
+    def _base(self, m: Module, name: str, pages: Pages, move: Value) -> Value:
+        """The first row of the page that is read. Pages change only between jobs, and steps follow
+        them by ``latency`` cycles."""
+        depth, words = pages.memory.depth, pages.words
+        base = Signal(range(depth), name=f"base_{name}")
+        if depth > words:
+            with m.If(move):
+                m.d.sync += base.eq(Mux(base == depth - words, 0, base + words))
+        return delayed(m, base, self._late, f"late_base_{name}")
+
+    def _words(self, m: Module, shown: Value, seen: Value, bias: Value):
+        """Inputs and deltas of a step, in registers: 0 where there are none."""
+        spec, tiles = self.spec, self.tiles
+        groups = []
+        for name, fmt, pages, count, there in (
+            ("x", self.x_operand, self.x_pages, self.simd, shown),
+            ("d", self.delta, self.d_pages, self.pe, seen),
+        ):
+            words: list[Value] = []
+            if pages is None:
+                groups.append([Const(0)] * count)
+                continue
+            width = pages.fmt.width
+            for k in range(count):
+                word = Signal(shape_of(fmt), name=f"{name}_{k}", reset_less=True)
+                bits = pages.data[k * width : (k + 1) * width]
+                # By the flip-flop's reset, so that no multiplexer is in the way.
+                m.d.sync += word.eq(bits.as_signed() if pages.fmt.signed else bits)
+                with m.If(~there):
+                    m.d.sync += word.eq(0)
+                words.append(word)
+            groups.append(words)
+        xs, ds = groups
+        with m.If(bias):
+            m.d.sync += xs[tiles.bias_lane].eq(1 << spec.x.frac)
+        return xs, ds
+
+    def _operands(self, m: Module, job: Value, xs: list[Value], ds: list[Value]) -> None:
+        """What each multiplier takes, in a register."""
+        forward, gradient = job == Job.FORWARD, job == Job.GRADIENT
+        width = self.spec.weight.width
+        for p in range(self.pe):
+            for s in range(self.simd):
+                lane = p * self.simd + s
+                w = self.memory.data[lane * width : (lane + 1) * width].as_signed()
+                a = Signal(shape_of(self.mac.weight_format), name=f"a_{lane}", reset_less=True)
+                b = Signal(shape_of(self.mac.x_format), name=f"b_{lane}", reset_less=True)
+                m.d.sync += [
+                    a.eq(Mux(gradient, xs[s], w)),
+                    b.eq(Mux(forward, xs[s], ds[p])),
+                ]
+                m.d.comb += [self.mac.w[lane].eq(a), self.mac.x[lane].eq(b)]
+
+    def _sum(self, m: Module, valid: Value, last: Value, products: list[Value], way: str) -> None:
+        """Sums of products into the places of the results; ``way``: "" or "d_"."""
+        sums, drain, out = (getattr(self, way + name) for name in ("sums", "drain", "out"))
+        m.d.comb += [
+            sums.valid.eq(valid),
+            sums.last.eq(last),
+            drain.load.eq(sums.load),
+            drain.i.eq(sums.o),
+        ]
+        m.d.comb += [sums.terms[k].eq(product) for k, product in enumerate(products)]
+        connect(m, drain.o, out.i)
+        connect(m, out.o, flipped(self.o_delta if way else self.o))
+
+    def _learn(self, m: Module, steps: Steps, control: Control, products: list[Value]) -> None:
+        gradient, memory = self.gradient, self.memory
+        assert gradient is not None
+        late = steps.latency
+        first, last = (
+            delayed(m, flag, late, name)
+            for flag, name in ((control.is_first, "is_first"), (control.is_last, "is_last"))
+        )
+        m.d.comb += [
+            gradient.valid.eq(steps.valid & (steps.job == Job.GRADIENT)),
+            gradient.address.eq(steps.address),
+            gradient.first.eq(first & steps.first_pixel),
+            gradient.update.eq(last & steps.last_pixel),
+            gradient.bias.eq(steps.bias),
+            gradient.w.eq(memory.data),
+            memory.w_address.eq(gradient.w_address),
+            memory.w_data.eq(gradient.o_w),
+            memory.w_enable.eq(gradient.writing),
+        ]
+        m.d.comb += [gradient.products[k].eq(product) for k, product in enumerate(products)]
+        # Nothing else reads weights while they are updated: the next job waits.
+        with m.If(gradient.reading):
+            m.d.comb += memory.address.eq(gradient.r_address)
+        if self.stochastic:
+            m.d.comb += [gradient.row.eq(steps.row), gradient.column.eq(steps.column)]
+        for name in self.passed:
+            own, inner = getattr(self, name), getattr(gradient, name)
+            ins = name in ("noise", "rate")
+            m.d.comb += inner.eq(own) if ins else own.eq(inner)
+
+    def _host(self, m: Module, control: Control) -> None:
+        """Weights in and out, one by one, while the layer is idle; velocities start anew."""
+        memory, access = self.memory, self.access
+        connect(m, flipped(self.load), access.load)
+        connect(m, access.dump, flipped(self.dump))
+        m.d.comb += [
+            access.free.eq(control.idle), access.dumping.eq(self.dumping),
+            access.data.eq(memory.data),
+        ]  # fmt: skip
+        with m.If(access.reading):
+            m.d.comb += memory.address.eq(access.row)
+        with m.If(access.writing):
+            m.d.comb += [
+                memory.w_address.eq(access.row), memory.w_data.eq(access.word),
+                memory.w_enable.eq(1),
+            ]  # fmt: skip
+        if self.gradient is not None and self.gradient.velocities is not None:
+            m.d.comb += [
+                self.gradient.clear.eq(access.writing), self.gradient.clear_row.eq(access.row)
+            ]
