@@ -4,7 +4,7 @@ import click
 
 from gategrad import api, tables
 from gategrad.cli_options import as_json, data_option, emit, model_output_option, writable
-from gategrad.console import Stages, err, out
+from gategrad.console import Stages, err, out, table
 from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.graph import Network
@@ -87,7 +87,14 @@ def train(
 
 
 def _show(run: Run) -> None:
-    """Epochs, :data:`SHOWN` at most, and rate."""
+    """What formats did to tensors, epochs, :data:`SHOWN` at most, and rate."""
+    rows = []
+    for row in run.model.info["formats"]:
+        seen = run.tensors.get(row["tensor"], {})
+        count = seen.get("elements") or None
+        shares = [f"{seen[k] / count:.2%}" if count else "" for k in ("saturated", "underflowed")]
+        rows.append([row["tensor"], row["format"], f"{row['reached']:.3g}", *shares])
+    out.print(table(["tensor", "format", "float reached", "saturated", "underflowed"], rows))
     every = -(-len(run.history) // SHOWN) or 1
     for epoch in run.history[::-every][::-1]:
         more = "" if epoch.validation is None else f", validation {epoch.validation:.1%}"

@@ -64,22 +64,21 @@ def learning_model(
     reference.check_parameters(network, params)
     x, y = samples or (data.x_train, data.y_train)
     measured = measure_run(network, params, settings, x, y, names)
-    builder = _Builder(network, params, settings, measured)
+    builder = _Builder(network, params, settings, measured, names)
     context = builder.build(x)
+    deltas = {n.name: builder.delta(n.name) for n in context.nodes if n.name in builder.needing}
+    builder.check_names(deltas)
     info = {
         "data": data.name,
         "quantisation": Report(tuple(context.tensors)).table(),
-        "notes": builder.notes(names),
+        "formats": builder.rows(),
+        "notes": builder.notes(),
     }
     network = replace(network, training=replace(network.training, loss=settings.loss))
     model = Model(
         network.name, network.input, tuple(context.nodes), context.integers, network, params,
         data.classes, info,
     )  # fmt: skip
-    needing = set(names)
-    for node in model.nodes:
-        needing |= {node.name} if needing & set(node.inputs) else set()
-    deltas = {n.name: builder.delta(n.name) for n in model.nodes if n.name in needing}
     schedule = rate_schedule(settings, len(x))
     updates = {}
     for node in model.nodes:
@@ -88,7 +87,6 @@ def learning_model(
                 updates[node.name] = update_spec(
                     node, deltas[node.name], settings, schedule, measured.changes[node.name]
                 )
-    builder.check_names(model, deltas)
     try:
         loss_spec = LossSpec(settings.loss, model.outputs, model.out, deltas[model.output.name])
     except ValueError as error:
@@ -133,9 +131,15 @@ def _check_network(network: Network, names: tuple[str, ...]) -> None:
 class _Builder:
     """Formats by name, and the nodes made with them."""
 
-    def __init__(self, network: Network, params: Params, settings: Learn, measured: Measured):
+    def __init__(
+        self, network: Network, params: Params, settings: Learn, measured: Measured,
+        names: tuple[str, ...],
+    ) -> None:  # fmt: skip
         self.network, self.params, self.settings = network, params, settings
         self.measured = measured
+        self.needing = set(names)  # nodes that learn, or depend on one that does
+        for node in network.nodes:
+            self.needing |= {node.name} if self.needing & set(node.inputs) else set()
         self.ends: dict[str, str] = {}  # by integer node, whose values leave it
         self.chosen: dict[str, Format] = {}
 
@@ -168,7 +172,7 @@ class _Builder:
         """The format of what ``end`` gives, which the integer node of ``node`` does."""
         bits = self.bits(node, "activation_bits")
         row = FUNCTIONS.get(getattr(end.layer, "function", ""))
-        if row is not None and row.jumps and self.needs_delta(end):
+        if row is not None and row.jumps and end.name in self.needing:
             bits = min(bits, MAX_TABLE_BITS)  # its derivative is a table
         if row is not None and np.isfinite(row.high) and node.name not in self._own:
             fmt = Format(bits, bits - signed, signed)  # the very range of f
@@ -180,15 +184,6 @@ class _Builder:
     def _own(self) -> Mapping[str, Format]:
         return self.settings.formats.formats
 
-    def needs_delta(self, node: GraphNode) -> bool:
-        """Whether ``node`` depends on a layer that learns."""
-        names = set(learning_float.trainable(self.network))
-        found: set[str] = set()
-        for n in self.network.nodes:
-            if n.name in names or found & set(n.inputs):
-                found.add(n.name)
-        return node.name in found
-
     def delta(self, name: str) -> Format:
         """The format of the delta at the output of an integer node."""
         bits, tensor = self.settings.delta_bits, f"{name}.delta"
@@ -197,7 +192,8 @@ class _Builder:
                 self.settings.loss, 1
             )
             if most is not None:  # plus and minus, both inside
-                return Format(bits, bits - 1 - most.bit_length())
+                self.chosen[tensor] = Format(bits, bits - 1 - most.bit_length())
+                return self.chosen[tensor]
         return self.fit(tensor, self.measured.deltas[self.ends[name]], bits, True, spare=False)
 
     def build(self, x) -> Context:
@@ -261,21 +257,30 @@ class _Builder:
             measure(node.name, context.values[end.name], out),
         ]  # fmt: skip
 
-    def notes(self, names: tuple[str, ...]) -> list[str]:
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for every tensor: its name, its format, and how far it reached in the float run."""
+        m = self.measured
+        reached = {name: m.values[end] for name, end in self.ends.items()}
+        reached |= {f"{name}.weight": value for name, value in m.weights.items()}
+        reached |= {f"{n}.delta": m.deltas[end] for n, end in self.ends.items() if end in m.deltas}
+        return [
+            {"tensor": name, "format": str(fmt), "reached": reached[name]}
+            for name, fmt in self.chosen.items()
+        ]
+
+    def notes(self) -> list[str]:
         """What is doubtful: tensors that left their format in the float run."""
         found = []
-        reached = {n: self.measured.values[end] for n, end in self.ends.items()}
-        reached |= {f"{n}.weight": self.measured.weights[n] for n in names}
-        for name, fmt in self.chosen.items():
-            reach = reached.get(name, 0.0)
-            if reach > fmt.max * fmt.step + fmt.step:
+        for row in self.rows():
+            fmt = self.chosen[row["tensor"]]
+            if row["reached"] > (fmt.max + 1) * fmt.step:
                 found.append(
-                    f"{name} reaches {reach:.3g} in floating point, its format {fmt} ends at "
-                    f"{fmt.max * fmt.step:.3g}"
+                    f"{row['tensor']} reaches {row['reached']:.3g} in floating point, its format "
+                    f"{fmt} ends at {fmt.max * fmt.step:.3g}"
                 )
         return found
 
-    def check_names(self, model: Model, deltas: Mapping[str, Format]) -> None:
+    def check_names(self, deltas: Mapping[str, Format]) -> None:
         """Raises :class:`GategradError` for formats of tensors that there are not."""
         known = {*self.chosen, *(f"{name}.delta" for name in deltas)}
         for name in self._own:

@@ -68,6 +68,7 @@ class Run:
             "cycles_per_sample": cycles,
             "weights_equal": self.weights_equal,
             "tensors": self.tensors,
+            "formats": self.model.info["formats"],
             "notes": list(self.notes),
         }
 

@@ -180,6 +180,10 @@ def test_command(tmp_path):
     assert answer["samples"] == 400 and answer["samples_per_second"] > 0
     assert answer["loss"] < answer["epochs"][0]["loss"]
     assert answer["weights_equal"] is None and "out.weight" in answer["tensors"]
+    rows = {row["tensor"]: row for row in answer["formats"]}
+    assert set(rows) == {f"{n}{kind}" for n in ("hidden", "out") for kind in
+                         ("", ".weight", ".delta")}  # fmt: skip
+    assert all(row["reached"] > 0 and Format.parse(row["format"]) for row in rows.values())
     model = Model.load(out)
     assert model.hash == answer["hash"] and model.network.trainable
     assert model.info["learned"]["backend"] == "numpy"
