@@ -88,12 +88,17 @@ class Gradient(Component):
     @property
     def hazard(self) -> int:
         """Cycles from a tile to the next time that its gradients may be added to."""
-        return self.gradients.latency + 2 if self.gradients else 0
+        return self.gradients.latency + 3 if self.gradients else 0
 
     @property
     def latency(self) -> int:
         """Cycles from a step until its weights are in their memory."""
-        return self.way + 2 + self.updater.latency
+        return self._summed + self.updater.latency + 1
+
+    @property
+    def _summed(self) -> int:
+        """Cycles from a step to its gradients."""
+        return self.way + self.accumulates
 
     def cost(self) -> Resources:
         """Memories, one adder a lane, and the update."""
@@ -106,11 +111,10 @@ class Gradient(Component):
 
     def elaborate(self, platform):
         m = Module()
-        update, way, updater = self.spec, self.way, self.updater
+        update, updater, summed = self.spec, self.updater, self._summed
         m.submodules.updater = updater
-        end = way + 1 + updater.latency
-        # Flags, each where it is needed: `way` cycles after a step its products are there, a cycle
-        # later the sums.
+        end = summed + updater.latency
+        # Flags, each where it is needed: `summed` cycles after a step its sums are there.
         addresses = [self.address]
         for k in range(end):
             addresses.append(delayed(m, addresses[-1], 1, f"address_{k}"))
@@ -119,32 +123,12 @@ class Gradient(Component):
         for k in range(end):
             valids.append(delayed(m, valids[-1], 1, f"valid_{k}", reset_less=False))
             updates.append(delayed(m, updates[-1], 1, f"update_{k}", reset_less=False))
-        first = delayed(m, self.first, way, "first")
-        width = update.gradient.width
-        if self.gradients is not None:
-            m.submodules.gradients = memory = self.gradients
-            m.d.comb += [
-                memory.enable.eq(1),
-                memory.address.eq(addresses[way - memory.latency]),
-                memory.w_address.eq(addresses[way + 1]),
-                memory.w_enable.eq(valids[way + 1]),
-            ]
-        sums = []
-        for lane in range(self.lanes):
-            held: Value = self.products[lane]
-            total = Signal(shape_of(update.gradient), name=f"sum_{lane}", reset_less=True)
-            if self.gradients is not None:
-                before = self.gradients.data[lane * width : (lane + 1) * width]
-                held = held + (before & ~first.replicate(width)).as_signed()
-            m.d.sync += total.eq(held)
-            sums.append(total)
-            m.d.comb += updater.g[lane].eq(total)
-        if self.gradients is not None:
-            m.d.comb += self.gradients.w_data.eq(Cat(sums))
+        sums = self._accumulated(m, addresses, valids) if self.accumulates else self.products
+        m.d.comb += [updater.g[lane].eq(sums[lane]) for lane in range(self.lanes)]
         m.d.comb += [
             updater.w.as_value().eq(self.w),
-            self.reading.eq(updates[way + 1 - self.weight_latency]),
-            self.r_address.eq(addresses[way + 1 - self.weight_latency]),
+            self.reading.eq(updates[summed - self.weight_latency]),
+            self.r_address.eq(addresses[summed - self.weight_latency]),
             self.writing.eq(updates[end]),
             self.w_address.eq(addresses[end]),
             self.o_w.eq(updater.o_w.as_value()),
@@ -153,7 +137,7 @@ class Gradient(Component):
             m.submodules.velocities = memory = self.velocities
             m.d.comb += [
                 memory.enable.eq(1),
-                memory.address.eq(addresses[way + 1 - memory.latency]),
+                memory.address.eq(addresses[summed - memory.latency]),
                 updater.v.as_value().eq(memory.data),
             ]
             # A cycle later than weights, so that a flip-flop's reset clears them.
@@ -167,7 +151,7 @@ class Gradient(Component):
         if self.rate_bits:
             m.d.comb += updater.rate.eq(self.rate)
         if update.decay:
-            bias = delayed(m, self.bias, way + 1, "bias")
+            bias = delayed(m, self.bias, summed, "bias")
             for lane in range(self.lanes):
                 at_bias = lane % self.tiles.simd == self.tiles.bias_lane
                 m.d.comb += updater.decays[lane].eq(~bias if at_bias else 1)
@@ -176,12 +160,36 @@ class Gradient(Component):
         self._count(m, updates[end])
         return m
 
+    def _accumulated(self, m: Module, addresses: list[Value], valids: list[Value]) -> list[Value]:
+        """Products added to the gradients so far, in registers; written a cycle later."""
+        m.submodules.gradients = memory = self.gradients
+        assert memory is not None
+        fmt, way = self.spec.gradient, self.way
+        m.d.comb += [
+            memory.enable.eq(1),
+            memory.address.eq(addresses[way - 1 - memory.latency]),
+            memory.w_address.eq(addresses[way + 1]),
+            memory.w_enable.eq(valids[way + 1]),
+        ]
+        before = Signal(memory.width, reset_less=True)
+        m.d.sync += before.eq(memory.data)
+        with m.If(delayed(m, self.first, way - 1, "first")):
+            m.d.sync += before.eq(0)  # by the flip-flop's reset, no multiplexer
+        sums: list[Value] = []
+        for lane in range(self.lanes):
+            total = Signal(shape_of(fmt), name=f"sum_{lane}", reset_less=True)
+            held = before.word_select(lane, fmt.width).as_signed()
+            m.d.sync += total.eq(self.products[lane] + held)
+            sums.append(total)
+        m.d.comb += memory.w_data.eq(Cat(sums))
+        return sums
+
     def _add_noise(self, m: Module) -> None:
         """The noise of a tile: of its row, its column and its lanes."""
         word = Signal(16, reset_less=True)
         m.d.sync += word.eq(self.noise)
-        row = delayed(m, self.row, self.way - 1, "row")
-        column = delayed(m, self.column, self.way - 1, "column")
+        row = delayed(m, self.row, self._summed - 2, "row")
+        column = delayed(m, self.column, self._summed - 2, "column")
         rows, columns = [], []
         for p in range(self.tiles.pe):
             rows.append(register := Signal(16, name=f"row_{p}", reset_less=True))

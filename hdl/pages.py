@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """``Pages``: a memory of whole samples that a stream fills and others read in any order."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
@@ -75,7 +75,8 @@ class Pages(Component):
     def cost(self) -> Resources:
         """Memory, the word that is being filled, and counters."""
         width, bits = self.memory.width, self.memory.depth.bit_length()
-        own = Resources(luts=3 * bits + 8, ffs=width * (1 + (self.lanes > 1)) + 2 * bits + 4)
+        cells = width if self.memory.technology.family == "ice40" else 0  # flip-flops alone
+        own = Resources(luts=cells + 3 * bits + 8 + self.lanes, ffs=width + 2 * bits + 4)
         return self.memory.cost() + own
 
     def elaborate(self, platform):
@@ -95,32 +96,29 @@ class Pages(Component):
             memory.address.eq(self.address),
             memory.enable.eq(1),
         ]
+        # Written a cycle after it is complete: what made the elements has a cycle of its own.
+        m.d.sync += [memory.w_address.eq(row), memory.w_enable.eq(put), self.filled.eq(done)]
         payload = self.i.payload.as_value()
         if self.lanes_in == self.lanes:
-            word = payload
+            m.d.sync += memory.w_data.eq(payload)
             m.d.comb += put.eq(take)
-        else:
-            _, chunk_end = count(m, take, self.chunk, "element")
-            lane, lane_end = Signal(range(self.lanes)), Signal()
-            m.d.comb += lane_end.eq((lane == self.lanes - 1) | chunk_end)
-            with m.If(take):
-                m.d.sync += lane.eq(Mux(lane_end, 0, lane + 1))
-            width = self.fmt.width
-            held = Signal(self.lanes * width)
-            # What has come of a word; nothing after its end.
-            word = Cat(
-                Mux(lane == k, payload, held[k * width : (k + 1) * width])
-                for k in range(self.lanes)
-            )
-            with m.If(take):
-                m.d.sync += held.eq(Mux(lane_end, 0, word))
-            m.d.comb += put.eq(take & lane_end)
-        # Registered: the word's multiplexers are behind whatever made the elements.
-        m.d.sync += [
-            memory.w_address.eq(row),
-            memory.w_data.eq(word),
-            memory.w_enable.eq(put),
-            self.filled.eq(done),
+            return m
+        # Each lane is taken in its turn; the first one clears the others, for where a chunk ends
+        # within a word.
+        _, chunk_end = count(m, take, self.chunk, "element")
+        lane, lane_end = Signal(range(self.lanes)), Signal()
+        m.d.comb += [
+            lane_end.eq((lane == self.lanes - 1) | chunk_end),
+            put.eq(take & lane_end),
         ]
+        with m.If(take):
+            m.d.sync += lane.eq(Mux(lane_end, 0, lane + 1))
+            for k in range(self.lanes):
+                part = memory.w_data.word_select(k, len(payload))
+                with m.If(lane == k):
+                    m.d.sync += part.eq(payload)
+                if k:
+                    with m.Elif(lane == 0):
+                        m.d.sync += part.eq(0)
         return m
 
