@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bench.import_page import import_goals
+from bench.learning_page import learning_goals
 from bench.network_page import Goal, network_goals
 
 #: Weight bits a cycle that the four SPRAMs of a UP5K give.
@@ -17,7 +18,7 @@ def goals(results: dict) -> list[Goal]:
         rows += _build(name, result["board"], result["core"])
     if builds:
         rows += _every(builds)
-    return rows + network_goals(results) + import_goals(results)
+    return rows + network_goals(results) + import_goals(results) + learning_goals(results)
 
 
 def _models(results: dict) -> Iterator[Goal]:

@@ -2,6 +2,7 @@
 
 from bench.goals import goals
 from bench.import_page import import_sections
+from bench.learning_page import learning_sections
 from bench.network_page import network_sections, table
 
 HEAD = """# Benchmarks
@@ -43,7 +44,7 @@ def page(results: dict, machine: dict) -> str:
     builds = {name: r for name, r in results.items() if " on " in name and ":" not in name}
     if builds:
         parts += [_boards(builds), _cores(builds), _estimates(builds), _peers(builds)]
-    parts += network_sections(results) + import_sections(results)
+    parts += network_sections(results) + import_sections(results) + learning_sections(results)
     return "\n".join(parts)
 
 

@@ -29,6 +29,7 @@ TOPOLOGIES = {
     "autoencoder": ((640,), 640, 269_992, 265_864, 264_192),
     "mobilenet-v1-025": ((96, 96, 3), 2, 221_794, 210_850, 7_489_664),
 }
+LEARNING = ("residual-learn", "concatenate-learn")
 SEEDED = ("resnet8", "ds-cnn", "autoencoder", "mobilenet-v1-025")
 
 
@@ -59,7 +60,8 @@ def test_published_topologies(name):
 
 
 def test_every_network_of_layers_of_images_is_known():
-    assert {path.stem for path in PATHS} == {*TOPOLOGIES, "digits", "mnist", "mnist-4bit", "xor"}
+    small = {"digits", "mnist", "mnist-4bit", "perceptron", "xor"}
+    assert {path.stem for path in PATHS} == {*TOPOLOGIES, *LEARNING, *small}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.name)
@@ -73,7 +75,7 @@ def test_comments_are_true(path):
     said = [int(n.replace(",", "")) for n in re.findall(r"(\d+,\d+)(?= param|\s+when)", comment)]
     merged, _ = fold_batch_norm(network, initialise(network))
     assert said == [parameters(network), parameters(merged)][: len(said)]
-    assert bool(said) == (path.stem in TOPOLOGIES)
+    assert bool(said) == (path.stem in (*TOPOLOGIES, *LEARNING))
     assert (network.training.epochs == 0) == ("--data random" in comment)
 
 
