@@ -6,7 +6,9 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateRounding, UpdateSpec
+from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.component import Component
+from gategrad.hdl.learn_sums import tree
 from gategrad.hdl.loops import delayed
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.streams import shape_of
@@ -24,9 +26,9 @@ class Gradient(Component):
     belongs to the layer: ``reading`` asks for row ``r_address`` in ``w``, ``writing`` puts
     ``o_w`` into row ``w_address``.
 
-    Latency: ``latency`` cycles from a step to its weights. A tile may come again ``hazard`` cycles
-    after it last came. Memory: a row of ``pe * simd`` gradients for each tile, but none without
-    ``accumulates``, and of velocities with momentum.
+    Latency: ``latency`` cycles from a step to its weights and events. A tile may come again
+    ``hazard`` cycles after it last came. Memory: a row of ``pe * simd`` gradients for each tile,
+    but none without ``accumulates``, and of velocities with momentum.
 
     With momentum ``clear`` makes the velocities of row ``clear_row`` zero.
 
@@ -92,8 +94,13 @@ class Gradient(Component):
 
     @property
     def latency(self) -> int:
-        """Cycles from a step until its weights are in their memory."""
-        return self._summed + self.updater.latency + 1
+        """Cycles from a step until its weights are at the port and its events are counted."""
+        return self._summed + self.updater.latency + self._counts
+
+    @property
+    def _counts(self) -> int:
+        """Cycles that counting events takes."""
+        return 1 + (-(-self.lanes // 4) - 1).bit_length()
 
     @property
     def _summed(self) -> int:
@@ -205,14 +212,15 @@ class Gradient(Component):
                 m.d.comb += self.updater.noise[lane].eq(value)
 
     def _count(self, m: Module, valid: Value) -> None:
-        """How many weights of a tile saturated and how many stayed, two cycles later."""
+        """How many weights of a tile saturated and how many stayed, ``_counts`` cycles later."""
+        ones = [bin(flags).count("1") for flags in range(16)]
         for name in ("saturated", "underflow"):
-            flags = getattr(self.updater, name).as_value()
-            parts = []
-            for at in range(0, self.lanes, 8):
-                part = Signal(4, name=f"{name}_{at}", reset_less=True)
-                m.d.sync += part.eq(sum(flags[at : at + 8]))
+            flags, parts = getattr(self.updater, name).as_value(), []
+            for at in range(0, self.lanes, 4):
+                four = flags[at : at + 4]
+                part = Signal(3, name=f"{name}_{at}", reset_less=True)
+                m.d.sync += part.eq(lookup(ones[: 1 << len(four)], 3, four))
                 parts.append(part)
-            m.d.sync += getattr(self, name).eq(sum(parts))
-        m.d.sync += self.counting.eq(delayed(m, valid, 1, "counted", reset_less=False))
-
+            m.d.comb += getattr(self, name).eq(tree(m, parts, name))
+        counting = delayed(m, valid, self._counts, "counted", reset_less=False)
+        m.d.comb += self.counting.eq(counting)

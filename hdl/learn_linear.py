@@ -138,7 +138,7 @@ class LearnLinear(Component):
                 update,
                 product=shape_of(self.mac.o_format),
                 way=self._reads + 1 + self.mac.latency,
-                weight_latency=self.memory.latency,
+                weight_latency=self._w_latency,
                 accumulates=batch * window.pixels > 1,
                 technology=technology,
                 rate_bits=rate_bits,
@@ -165,7 +165,7 @@ class LearnLinear(Component):
             )
 
         self.access = WeightAccess(
-            spec.weight, lanes=pe * simd, rows=tiles.depth, latency=self.memory.latency,
+            spec.weight, lanes=pe * simd, rows=tiles.depth, latency=self._w_latency,
             technology=technology,
         )  # fmt: skip
 
@@ -204,6 +204,11 @@ class LearnLinear(Component):
         """Cycles from a step to its words, among them registers of addresses and behind pages."""
         pages = [part for part in (self.x_pages, self.d_pages) if part is not None]
         return max(self.memory.latency, *(part.latency + 1 for part in pages)) + 1
+
+    @property
+    def _w_latency(self) -> int:
+        """Cycles from a row of the weights to them: whose turn it is takes one."""
+        return self.memory.latency + 1
 
     @property
     def hazard(self) -> int:
@@ -249,7 +254,7 @@ class LearnLinear(Component):
     @property
     def settles(self) -> int:
         """Cycles that an update takes behind the last step of its batch."""
-        return self._late + self.gradient.latency if self.gradient else 0
+        return self._late + self.gradient.latency + 1 if self.gradient else 0
 
     def cost(self) -> Resources:
         """The parts, two trees of sums and the operands' multiplexers."""
@@ -268,6 +273,8 @@ class LearnLinear(Component):
 
     def elaborate(self, platform):
         m = Module()
+        self.row = Signal(range(self.tiles.depth))  # of weights, a cycle before it is read
+        m.d.sync += self.memory.w_enable.eq(0)
         for name, part in self.parts.items():
             m.submodules[name] = part
         steps, control = self._sequence(m)
@@ -354,17 +361,19 @@ class LearnLinear(Component):
             at = Signal(range(pages.memory.depth), name=name, reset_less=True)
             m.d.sync += at.eq(place)
             m.d.comb += pages.address.eq(delayed(m, at, reads - 2 - pages.latency, name))
-        address = delayed(m, steps.address, reads - memory.latency, "w_at")
-        m.d.comb += [memory.address.eq(address), memory.enable.eq(1)]
+        row = delayed(m, steps.address, reads - self._w_latency, "w_at")
+        m.d.comb += [self.row.eq(row), memory.enable.eq(1)]
+        m.d.sync += memory.address.eq(self.row)
         # Beside the words: what kind of step this is.
         shown = steps.inside & ~steps.bias if self.tiles.own_bias else steps.inside
         seen = steps.inside | (steps.job != Job.DELTA)
         beside = delayed(m, Cat(shown, seen, steps.bias), reads - 1, "shown")
         xs, ds = self._words(m, *beside)
-        job = delayed(m, steps.job, reads, "word_job")
-        self._operands(m, job, xs, ds)
+        kinds = Cat(forward, steps.job == Job.GRADIENT)
+        kinds = delayed(m, kinds, reads, "word_kind")
+        self._operands(m, kinds, xs, ds)
         way = 1 + self.mac.latency
-        job = delayed(m, job, way, "product_job")
+        job = delayed(m, steps.job, reads + way, "product_job")
         valid = delayed(m, steps.valid, reads + way, "product_valid", reset_less=False)
         last = delayed(m, steps.last, reads + way, "product_last")
         products = [self.mac.o[lane] for lane in range(self.pe * self.simd)]
@@ -407,9 +416,9 @@ class LearnLinear(Component):
             m.d.sync += xs[tiles.bias_lane].eq(1 << spec.x.frac)
         return xs, ds
 
-    def _operands(self, m: Module, job: Value, xs: list[Value], ds: list[Value]) -> None:
+    def _operands(self, m: Module, kinds: Value, xs: list[Value], ds: list[Value]) -> None:
         """What each multiplier takes, in a register."""
-        forward, gradient = job == Job.FORWARD, job == Job.GRADIENT
+        forward, gradient = kinds
         width = self.spec.weight.width
         for p in range(self.pe):
             for s in range(self.simd):
@@ -451,6 +460,8 @@ class LearnLinear(Component):
             gradient.update.eq(last & steps.last_pixel),
             gradient.bias.eq(steps.bias),
             gradient.w.eq(memory.data),
+        ]
+        m.d.sync += [
             memory.w_address.eq(gradient.w_address),
             memory.w_data.eq(gradient.o_w),
             memory.w_enable.eq(gradient.writing),
@@ -458,7 +469,7 @@ class LearnLinear(Component):
         m.d.comb += [gradient.products[k].eq(product) for k, product in enumerate(products)]
         # Nothing else reads weights while they are updated: the next job waits.
         with m.If(gradient.reading):
-            m.d.comb += memory.address.eq(gradient.r_address)
+            m.d.comb += self.row.eq(gradient.r_address)
         if self.stochastic:
             m.d.comb += [gradient.row.eq(steps.row), gradient.column.eq(steps.column)]
         for name in self.passed:
@@ -476,9 +487,9 @@ class LearnLinear(Component):
             access.data.eq(memory.data),
         ]  # fmt: skip
         with m.If(access.reading):
-            m.d.comb += memory.address.eq(access.row)
+            m.d.comb += self.row.eq(access.row)
         with m.If(access.writing):
-            m.d.comb += [
+            m.d.sync += [
                 memory.w_address.eq(access.row), memory.w_data.eq(access.word),
                 memory.w_enable.eq(1),
             ]  # fmt: skip
