@@ -123,7 +123,7 @@ def pool(node: Node, context: Context) -> list[Layout]:
     layouts = []
     for lanes in _divisors(window.channels):
         if lanes <= MOST_LANES:
-            unit = _pool(node.spec, lanes, context.technology)
+            unit = pool_unit(node.spec, lanes, context.technology)
             slices = window.channels // lanes
             work = window.height * window.width
             if isinstance(unit, Pool):
@@ -134,10 +134,10 @@ def pool(node: Node, context: Context) -> list[Layout]:
 
 def pool_hardware(node: Node, params, layout: Layout, technology: Technology) -> Pool | GlobalPool:
     """The gateware of a pooling."""
-    return _pool(node.spec, layout.lanes_in, technology)
+    return pool_unit(node.spec, layout.lanes_in, technology)
 
 
-def _pool(spec: PoolSpec, lanes: int, technology: Technology) -> Pool | GlobalPool:
+def pool_unit(spec: PoolSpec, lanes: int, technology: Technology) -> Pool | GlobalPool:
     """A pooling of the whole image stores no image."""
     window = spec.window
     whole = window.kernel == (window.height, window.width) and not any(window.padding)

@@ -42,6 +42,7 @@ class Operation:
     ``quantise``: ``(context, node) -> None``, adds the integer nodes;
     ``spec``: frozen dataclass; ``golden``: ``(spec, params, *inputs) -> output``, int64;
     ``backward``: that of golden (:mod:`gategrad.golden.backward`), None where no delta passes;
+    ``learn``: ``(node, context) -> component``, there and back (:mod:`gategrad.learn_layouts`);
     ``size``: ``(spec, input sizes) -> elements out``, ``ValueError`` where sizes do not connect;
     ``check``: ``(spec, params) -> None``, raises ``ValueError`` on parameters that do not fit;
     ``hardware``: ``(node, params, layout, technology) -> component``; ``layouts``:
@@ -62,6 +63,7 @@ class Operation:
     spec: Lazy | None = None
     golden: Lazy | None = None
     backward: Lazy | None = None
+    learn: Lazy | None = None
     size: Callable[[Any, tuple[int, ...]], int] = lambda spec, sizes: sizes[0]
     check: Lazy | None = None
     hardware: Lazy | None = None
@@ -138,6 +140,7 @@ _ROWS = (
         spec=Lazy("gategrad.golden.dense:DenseSpec"),
         golden=Lazy("gategrad.golden.dense:forward"),
         backward=Lazy("gategrad.golden.backward:dense"),
+        learn=Lazy("gategrad.learn_layouts:linear"),
         size=_dense_size,
         check=Lazy("gategrad.golden_run:check_dense"),
         hardware=Lazy("gategrad.layouts:dense_hardware"),
@@ -152,6 +155,7 @@ _ROWS = (
         spec=Lazy("gategrad.golden.activation:ActivationSpec"),
         golden=Lazy("gategrad.golden_run:activation"),
         backward=Lazy("gategrad.golden.backward:activation"),
+        learn=Lazy("gategrad.learn_layouts:activation"),
         hardware=Lazy("gategrad.layouts:activation_hardware"),
         layouts=Lazy("gategrad.layouts:activation"),
         follows=True,
@@ -160,6 +164,7 @@ _ROWS = (
         "lookup",
         spec=Lazy("gategrad.golden.lookup:LookupSpec"),
         golden=Lazy("gategrad.golden_run:lookup"),
+        learn=Lazy("gategrad.learn_layouts:activation"),
         hardware=Lazy("gategrad.layouts:activation_hardware"),
         layouts=Lazy("gategrad.layouts:activation"),
         follows=True,
@@ -187,6 +192,7 @@ _ROWS = (
         spec=Lazy("gategrad.golden.conv:ConvSpec"),
         golden=Lazy("gategrad.golden.conv:forward"),
         backward=Lazy("gategrad.golden.backward:conv"),
+        learn=Lazy("gategrad.learn_layouts:linear"),
         size=_sized(lambda spec: (spec.window.size,)),
         check=Lazy("gategrad.golden_run:check_conv"),
         hardware=Lazy("gategrad.image_layouts:conv_hardware"),
@@ -211,6 +217,7 @@ _ROWS = (
         spec=Lazy("gategrad.golden.pool:PoolSpec"),
         golden=Lazy("gategrad.golden_run:pool"),
         backward=Lazy("gategrad.golden.backward:pool"),
+        learn=Lazy("gategrad.learn_layouts:pool"),
         size=_sized(lambda spec: (spec.window.size,)),
         hardware=Lazy("gategrad.image_layouts:pool_hardware"),
         layouts=Lazy("gategrad.image_layouts:pool"),
@@ -233,6 +240,7 @@ _ROWS = (
         spec=Lazy("gategrad.golden.add:AddSpec"),
         golden=Lazy("gategrad.golden_run:add"),
         backward=Lazy("gategrad.golden.backward:add"),
+        learn=Lazy("gategrad.learn_layouts:add"),
         size=_sized(lambda spec: (spec.size, spec.size)),
         hardware=Lazy("gategrad.image_layouts:add_hardware"),
         layouts=Lazy("gategrad.image_layouts:add"),
@@ -247,6 +255,7 @@ _ROWS = (
         spec=Lazy("gategrad.golden.concatenate:ConcatenateSpec"),
         golden=Lazy("gategrad.golden_run:concatenate"),
         backward=Lazy("gategrad.golden.backward:concatenate"),
+        learn=Lazy("gategrad.learn_layouts:concatenate"),
         size=_sized(lambda spec: tuple(spec.pixels * channels for channels in spec.channels)),
         hardware=Lazy("gategrad.image_layouts:concatenate_hardware"),
         layouts=Lazy("gategrad.image_layouts:concatenate"),
@@ -261,6 +270,7 @@ _ROWS = (
         quantise=Lazy("gategrad.image_quantise:quantise_grey"),
         spec=Lazy("gategrad.golden.grey:GreySpec"),
         golden=Lazy("gategrad.golden_run:grey"),
+        learn=Lazy("gategrad.learn_layouts:grey"),
         size=lambda spec, sizes: spec.pixels,
         hardware=Lazy("gategrad.image_layouts:grey_hardware"),
         layouts=Lazy("gategrad.image_layouts:grey"),

@@ -113,7 +113,7 @@ class WeightMemory(Component):
         """Hardware memories: SB_RAM40, DP16KD or SB_SPRAM256KA; 0 in logic."""
         if self.storage == "logic" or self.technology.family == "portable":
             return 0
-        if self.unknown:
+        if self.unknown or self.writable:
             return self.banks * _ceil(self.width, self._tile[1])
         return sum(self._needed(contents) for _, _, contents in self._tiles)
 

@@ -75,11 +75,13 @@ class _Growing:
             found[layer.name] = network.node(node).shape
         return found
 
-    def step(self) -> None:
-        kind = self.pick([
+    def step(self, learns: bool) -> None:
+        kinds = [
             Conv2D, Conv2D, Conv2D, DepthwiseConv2D, MaxPool2D, AveragePool2D, SumPool2D,
             BatchNorm, Add, Add, Concatenate, Activation, GlobalAveragePool, Dense,
-        ])  # fmt: skip
+        ]  # fmt: skip
+        # A batch normalisation does not learn in integers.
+        kind = self.pick([kind for kind in kinds if kind is not BatchNorm or not learns])
         activation = self.pick(ACTIVATIONS)
         kernel = (self.number(1, 3), self.number(1, 3))
         stride = (self.number(1, 2), self.number(1, 2))
@@ -115,11 +117,12 @@ class _Growing:
             self.add(kind, inputs=(a, b), **keys)
 
 
-def random_network(seed: int, steps: int = 6) -> Network:
-    """A graph of about ``steps`` operations that ends in three values."""
+def random_network(seed: int, steps: int = 6, learns: bool = False) -> Network:
+    """A graph of about ``steps`` operations that ends in three values; ``learns``: of such that
+    can learn in integers."""
     growing = _Growing(seed)
     for _ in range(steps):
-        growing.step()
+        growing.step(learns)
     flat = []
     for name in list(growing.loose):
         shape = growing.shapes[name]

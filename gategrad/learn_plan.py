@@ -1,0 +1,277 @@
+# amaranth: UnusedElaboratable=no
+"""How a network that learns is laid out: multipliers for every layer, within a board's means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from gategrad.boards.board import Board
+from gategrad.errors import GategradError
+from gategrad.golden.format import Format
+from gategrad.graph import INPUT
+from gategrad.hdl.mac import MacArray
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
+from gategrad.hdl.tiles import Tiles
+from gategrad.learn_layouts import LearnFolding
+from gategrad.learning import LINEAR, Learning
+from gategrad.model import Node
+from gategrad.plan import FIELDS
+from gategrad.trainer import IN_FLIGHT, Trainer
+from gategrad.verbs import FILL, LINK, MOST_DSPS
+
+#: Multipliers of a plan that no board limits.
+PORTABLE_MULTIPLIERS = 64
+#: Cycles between two jobs of a layer.
+BETWEEN = 2
+#: Share of its time that a layer gives for a simpler folding of as many multipliers.
+CLOSE = 0.02
+#: What fewer samples on their way have to bring: with fewer, more is lost between jobs.
+GAIN = 0.9
+
+
+@dataclass(frozen=True)
+class LearnPlan:
+    """A :class:`~gategrad.learn_layouts.LearnFolding` for every dense layer and convolution."""
+
+    learning: Learning
+    foldings: Mapping[str, LearnFolding]
+    technology: Technology
+    board: Board | None = None
+    in_flight: int | None = None
+
+    def trainer(
+        self, *, simulated: bool = False, known: bool = True, values: bool = False
+    ) -> Trainer:
+        """The gateware; ``simulated``: without the vendor's primitives; the others as
+        :class:`~gategrad.trainer.Trainer` has them."""
+        technology = self.technology.simulated() if simulated else self.technology
+        return Trainer(
+            self.learning, technology=technology, foldings=self.foldings,
+            in_flight=self.in_flight, known=known, values=values,
+        )  # fmt: skip
+
+    @cached_property
+    def steps(self) -> dict[str, int]:
+        """Cycles that each layer's multipliers take for a sample that learns."""
+        return {
+            name: steps(self.learning, self.learning.model.node(name), folding)
+            for name, folding in self.foldings.items()
+        }
+
+    @property
+    def cycles(self) -> int:
+        """Cycles a sample of the layer that takes longest, which decides the rate if batches are
+        long."""
+        return max(self.steps.values())
+
+    @property
+    def decides(self) -> str:
+        """The name of that layer."""
+        return max(self.steps, key=lambda name: self.steps[name])
+
+    @property
+    def multipliers(self) -> int:
+        """Multiplications a cycle, of all layers together."""
+        return sum(folding.mac_lanes for folding in self.foldings.values())
+
+    def macs(self, name: str) -> int:
+        """Useful multiplications of a layer for a sample that learns."""
+        node: Any = self.learning.model.node(name)
+        jobs = 1 + (name in self.learning.updates) + (self.learning.dx_formats(node)[0] is not None)
+        spec = node.spec
+        bias = spec.units if node.op == "dense" else spec.filters * spec.window.pixels
+        return jobs * spec.macs + 2 * bias * (name in self.learning.updates)
+
+    @cached_property
+    def cost(self) -> Resources:
+        """What all of it occupies, estimated."""
+        return self.trainer(known=False).cost()
+
+
+def steps(learning: Learning, node: Node, folding: LearnFolding) -> int:
+    """Cycles of all jobs of a layer for a sample that learns."""
+    tiles = Tiles(node.spec, folding.pe, folding.simd)
+    window = tiles.window
+    forward = window.pixels * tiles.depth + BETWEEN
+    total = forward * (1 + (node.name in learning.updates))
+    if learning.dx_formats(node)[0] is not None:
+        places = window.height * window.width * tiles.groups
+        total += places * tiles.channel_blocks * tiles.taps * tiles.filter_blocks + BETWEEN
+    return total
+
+
+def plan_learning(
+    learning: Learning,
+    board: Board | None = None,
+    *,
+    multipliers: int | None = None,
+    in_flight: int | None = None,
+) -> LearnPlan:
+    """The fastest plan within ``multipliers`` (default: the board's) and all that the board has,
+    the link included.
+
+    Every layer gets the fewest multipliers with which it is done in the time of the slowest.
+    ``in_flight`` (default: as many samples as :class:`~gategrad.trainer.Trainer` takes, fewer where
+    memory is short). Raises :class:`GategradError` that says what is short where nothing fits.
+    """
+    technology = board.technology if board else PORTABLE
+    hardware = board is None or technology.multiplier is not None
+    most = multipliers or PORTABLE_MULTIPLIERS
+    if board and hardware:
+        most = min(MOST_DSPS, board.resources.dsps, multipliers or MOST_DSPS)
+    kind = "dsp" if hardware else "logic"
+    nodes = [node for node in learning.model.nodes if node.op in LINEAR]
+    for node in nodes:
+        _check_operands(learning, node, technology, kind)
+    options = {node.name: _options(learning, node, most, kind) for node in nodes}
+    # None is faster than the slowest layer alone with all multipliers.
+    floor = max(min(o.time for o in found) for found in options.values())
+    times = sorted({o.time for found in options.values() for o in found if o.time >= floor})
+    counts = [in_flight] if in_flight else range(min(IN_FLIGHT, learning.batch), 0, -1)
+    best = None
+    for count in counts:
+        if best is None or count > 1:
+            plans = _Plans(learning, options, technology, board, count)
+            plan = plans.fastest(times, most)
+            if plan and (best is None or plan.cycles < GAIN * best.cycles):
+                best = plan
+    if best is None:
+        raise GategradError(plans.refusal(plans.within(times[-1]), most))
+    return best
+
+
+def _check_operands(learning: Learning, node: Node, technology: Technology, kind: str) -> None:
+    """Raises :class:`GategradError` for operands that no multiplier of the device takes."""
+    spec: Any = node.spec
+    one = 1 << spec.x.frac
+    inputs = Format.for_range(min(0, spec.x.min), max(one, spec.x.max), spec.x.frac).width
+    delta = learning.deltas.get(node.name)
+    widths = {
+        f"input {spec.x} and its 1.0": inputs, f"weights {spec.weight}": spec.weight.width,
+        f"deltas {delta}": delta.width if delta else 0,
+    }  # fmt: skip
+    what = max(widths, key=lambda name: widths[name])
+    try:
+        width = Format(widths[what], 0)
+        MacArray(1, 1, 1, width, width, technology, kind, depthwise=True)
+    except GategradError as error:
+        raise GategradError(
+            f"layer {node.name!r}: with a sign its {what} take {widths[what]} bits; {error}; give "
+            "it fewer bits (activation_bits, weight_bits, delta_bits)"
+        ) from None
+
+
+@dataclass(frozen=True)
+class _Option:
+    time: int
+    lanes: int
+    plain: bool  # simd divides the channels, or is a power of two
+    folding: LearnFolding
+
+
+def _options(learning: Learning, node: Node, most: int, kind: str) -> list[_Option]:
+    """Foldings with at most ``most`` multipliers, but none that takes more time and multipliers
+    than another."""
+    tiles = Tiles(node.spec, 1, 1)
+    alone = sum(INPUT in other.inputs for other in learning.model.nodes) == 1
+    direct = INPUT in node.inputs and alone and node.op == "dense"
+    found: dict[int, list[_Option]] = {}
+    for pe in range(1, min(most, tiles.filters) + 1):
+        for simd in range(1, min(most // pe, tiles.channels) + 1):
+            folding = LearnFolding(pe, simd, kind, simd if direct else 1)
+            plain = tiles.channels % simd == 0 or simd & (simd - 1) == 0
+            option = _Option(steps(learning, node, folding), pe * simd, plain, folding)
+            found.setdefault(option.lanes, []).append(option)
+    kept: list[_Option] = []
+    for lanes in sorted(found):
+        best = min(o.time for o in found[lanes])
+        close = [o for o in found[lanes] if o.time <= (1 + CLOSE) * best]
+        option = min(close, key=lambda o: (not o.plain, o.time))
+        if not kept or option.time < kept[-1].time:
+            kept.append(option)
+    return kept
+
+
+class _Plans:
+    """Plans of one network, whose costs are added up from parts that are made once."""
+
+    def __init__(self, learning, options, technology, board: Board | None, in_flight):
+        self.learning, self.options = learning, options
+        self.technology, self.board, self.in_flight = technology, board, in_flight
+        self._rest: Resources | None = None
+        self._layers: dict[tuple[str, LearnFolding], Resources] = {}
+
+    def fastest(self, times: list[int], most: int) -> LearnPlan | None:
+        """That of the least of ``times`` in which it fits, None where it never does."""
+        best, low, high = None, 0, len(times) - 1
+        while low <= high:
+            middle = (low + high) // 2
+            plan = self.within(times[middle])
+            if plan.multipliers <= most and not self.short(plan):
+                best, high = plan, middle - 1
+            else:
+                low = middle + 1
+        return best
+
+    def within(self, time: int) -> LearnPlan:
+        """The fewest multipliers with which every layer is done in ``time``."""
+        foldings = {
+            name: next(o for o in found if o.time <= time).folding
+            for name, found in self.options.items()
+        }
+        return LearnPlan(
+            self.learning, foldings, self.technology, self.board, self.in_flight
+        )
+
+    def _layer(self, plan: LearnPlan, name: str) -> Resources:
+        key = name, plan.foldings[name]
+        if key not in self._layers:
+            self._measure(plan)
+        return self._layers[key]
+
+    def _measure(self, plan: LearnPlan) -> None:
+        trainer = plan.trainer(known=False)
+        layers = {name: layer.cost() for name, layer in trainer.layers.items()}
+        self._layers |= {(name, plan.foldings[name]): cost for name, cost in layers.items()}
+        if self._rest is None:
+            parts = {f"layer_{name}" for name in layers}
+            self._rest = trainer.own_cost
+            for name, part in trainer.parts.items():
+                if name not in parts:
+                    self._rest += part.cost()
+
+    def cost(self, plan: LearnPlan) -> Resources:
+        """As ``plan.cost``, but for converters of widths."""
+        layers = sum((self._layer(plan, name) for name in plan.foldings), Resources())
+        assert self._rest
+        return layers + self._rest
+
+    def short(self, plan: LearnPlan) -> str:
+        """What the board has too little of, or nothing."""
+        if self.board is None:
+            return ""
+        have = self.board.resources
+        have = replace(have, luts=int(FILL * have.luts))
+        need = self.cost(plan) + LINK[self.technology.family]
+        return next((f for f in FIELDS if getattr(need, f) > getattr(have, f)), "")
+
+    def refusal(self, plan: LearnPlan, most: int) -> str:
+        """Why not even ``plan``, which is the slowest, fits."""
+        where = f"network {self.learning.model.name!r}"
+        short = self.short(plan)
+        if self.board is None or not short:
+            return f"{where}: {plan.multipliers} layers with weights, but {most} multipliers"
+        need = self.cost(plan) + LINK[self.technology.family]
+        have = self.board.resources
+        limit = f"{FILL:.0%} of its {have.luts}" if short == "luts" else getattr(have, short)
+        parts = plan.trainer(known=False).parts
+        most_of = max(parts, key=lambda name: getattr(parts[name].cost(), short))
+        kind, _, layer = most_of.partition("_")
+        part = f"layer {layer!r}" if layer in self.learning.model.sizes else f"the {kind}"
+        hint = ", or take batch = 1, which keeps no gradients of dense layers"
+        return (
+            f"{where}: learning takes {getattr(need, short)} {short} at least and "
+            f"{self.board.name} has {limit}; {part} takes most of them; give it fewer "
+            f"units or shorter formats{hint * (short == 'brams' and self.learning.batch > 1)}"
+        )

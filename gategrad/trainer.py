@@ -1,0 +1,442 @@
+# amaranth: UnusedElaboratable=no
+"""The trainer: a network that learns as one component, forward and backward along the graph."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, flipped
+
+from gategrad.golden.format import Format
+from gategrad.golden.update import UpdateRounding
+from gategrad.graph import INPUT
+from gategrad.hdl.admission import Admission, label_stream
+from gategrad.hdl.delta_sum import DeltaSum
+from gategrad.hdl.dropout import Dropout
+from gategrad.hdl.fifo import Fifo
+from gategrad.hdl.fork import Fork
+from gategrad.hdl.learn_linear import LearnLinear
+from gategrad.hdl.loss import Loss
+from gategrad.hdl.rectify import Rectify
+from gategrad.hdl.resize import Resize
+from gategrad.hdl.slice import Slice
+from gategrad.hdl.streams import connect, shape_of, tensor_stream
+from gategrad.hdl.technology import Resources, Technology
+from gategrad.learn_layouts import LearnContext, LearnFolding
+from gategrad.learning import LINEAR, Learning
+from gategrad.model import Model, Node
+from gategrad.operations import OPERATIONS
+
+COUNTER_BITS, LOSS_BITS = 32, 48
+#: Samples on their way: a small network takes 245 cycles a sample with two of them, 195 with three.
+IN_FLIGHT = 3
+#: Cycles of rest before `idle`: what counts is a few cycles behind what is done.
+REST = 4
+
+
+class Trainer(wiring.Component):
+    """The gateware of a :class:`~gategrad.learning.Learning`.
+
+    Every node has a component with both directions; a tensor that several nodes take is forked
+    forward, and its deltas are added up. A sample and its label go in together (``i`` and
+    ``i_label``), its outputs leave by ``o``, whether it learns or not: a network that learns goes
+    on inferring. Up to ``in_flight`` samples are on their way, and whatever holds something for the
+    way back, or waits for a sibling, has room for that many whole samples, so that nothing can wait
+    for itself.
+
+    ========== ===========================================================================
+    Ports      ``i``: samples, ``lanes_in`` elements a beat; ``i_label``: for each sample ``learn``
+               and ``value``; with ``values`` (squared error only) ``i_target``: as many values as
+               outputs, in their format, of every sample, in place of ``value``; ``o``: raw outputs,
+               one a beat; ``load``, ``dump``, ``dumping``: weights, layer after layer in the order
+               of ``layers``, each as its tiles lie in memory (:meth:`pack`, :meth:`unpack`), while
+               ``idle``
+    Counters   ``seen``, ``learned``, ``right``, ``loss`` (in ``loss_format``), ``updates``; for
+               each layer that learns ``saturated_NAME`` and ``underflow_NAME``
+    ========== ===========================================================================
+
+    ``foldings``: of every dense layer and convolution (default: one multiplier each);
+    ``in_flight``: default :data:`IN_FLIGHT`, or a batch where that is less; ``known``: whether
+    weights are set from the start.
+    """
+
+    def __init__(
+        self,
+        learning: Learning,
+        *,
+        technology: Technology,
+        foldings: Mapping[str, LearnFolding] | None = None,
+        in_flight: int | None = None,
+        known: bool = True,
+        values: bool = False,
+    ):
+        self.learning, self.technology, self.values = learning, technology, values
+        model = learning.model
+        self.in_flight = in_flight or min(IN_FLIGHT, learning.batch)
+        foldings = foldings or {}
+        layers = [node.name for node in model.nodes if node.op in LINEAR]
+        self.noisy = noisy = [
+            name
+            for name, update in learning.updates.items()
+            if update.rounding is UpdateRounding.STOCHASTIC
+        ]
+        masks = [node.name for node in model.nodes if node.op == "dropout"]
+        loss = learning.loss
+        self.admission = Admission(
+            label=unsigned(0) if values else shape_of(loss.label), batch=learning.batch, in_flight=self.in_flight,
+            layers=len(layers) + len(masks), noisy=len(noisy), seed=learning.seed,
+            rates=learning.rates,
+        )  # fmt: skip
+        self.nodes: dict[str, Any] = {}
+        for node in model.nodes:
+            context = LearnContext(
+                learning,
+                foldings.get(node.name, LearnFolding()) if node.op in LINEAR else None,
+                self.in_flight,
+                # The next sample comes in while others are on their way.
+                self.in_flight + (INPUT in node.inputs),
+                self.admission.rate_bits,
+                technology,
+                known,
+            )
+            self.nodes[node.name] = OPERATIONS[node.op].learn.load()(node, context)  # type: ignore[union-attr]
+        self.layers: dict[str, LearnLinear] = {name: self.nodes[name] for name in layers}
+        self.masks: dict[str, Dropout] = {name: self.nodes[name] for name in masks}
+        flag = Format(1, 0, signed=False)
+        # Of a sample that is admitted: whether it learns, until the dropout is through with it.
+        self.flags = {name: Fifo(flag, 1, self.in_flight, technology) for name in masks}
+        # A sample has to come in before its label, so it waits in front of a dropout if no layer
+        # with memory for its inputs does.
+        self.waiting = {
+            name: Fifo(model.node(name).x, 1, model.sizes[name], technology)
+            for name in masks
+            if not self._kept_before(name)
+        }
+        self.rectify = {
+            node.name: Rectify(
+                node.out, learning.deltas[node.name], model.sizes[node.name], self.in_flight,
+                technology,
+            )
+            for node in model.nodes
+            if node.op in (*LINEAR, "add")
+            and not node.out.signed and learning.needs_delta(node.name)
+        }  # fmt: skip
+        self.loss_unit = Loss(loss, technology, values)
+        takers = [node for node in model.nodes if INPUT in node.inputs]
+        entry = self.nodes[takers[0].name]
+        alone = len(takers) == 1 and takers[0].name in self.layers
+        self.lanes_in = entry.lanes_in if alone else 1
+        self.takers: dict[str, list[tuple[Node, int]]] = {
+            name: [
+                (node, k)
+                for node in model.nodes
+                for k, source in enumerate(node.inputs)
+                if source == name
+            ]
+            for name in (INPUT, *(node.name for node in model.nodes))
+        }
+        shared = {name: takers for name, takers in self.takers.items() if len(takers) > 1}
+        formats = {INPUT: model.input.format} | {node.name: node.out for node in model.nodes}
+        self.forks = {name: Fork(formats[name], 1, len(takers)) for name, takers in shared.items()}
+        self.forks[model.output.name] = Fork(model.out, 1, 2)  # to the loss and to the outside
+        self.resizes = {node.name: unit for node in model.nodes if (unit := self._resize(node))}
+        self.sums = {
+            name: DeltaSum(learning.deltas[name], len(takers), technology)
+            for name, takers in shared.items()
+            if learning.needs_delta(name)
+        }
+        # One taker's deltas may all come before another's first.
+        self.queues = {
+            f"{name}_{k}": Fifo(
+                learning.deltas[name], 1, model.sizes[name] * self.in_flight, technology
+            )
+            for name, unit in self.sums.items()
+            for k in range(unit.count)
+        }
+        super().__init__(self._ports())
+
+    def _kept_before(self, name: str) -> bool:
+        """Whether every way from the input to the node ``name`` goes through a layer that holds
+        its inputs."""
+        if name == INPUT or name in self.layers:
+            return name != INPUT
+        return all(self._kept_before(source) for source in self.learning.model.node(name).inputs)
+
+    def _ports(self) -> dict[str, wiring.Member]:
+        model = self.learning.model
+        weight = self.weight_format
+        ports: dict[str, wiring.Member] = {
+            "i": In(tensor_stream(model.input.format, self.lanes_in)),
+            "i_label": In(label_stream(self.admission.label)),
+            "o": Out(tensor_stream(model.out)),
+            "load": In(tensor_stream(weight)), "dump": Out(tensor_stream(weight)),
+            "dumping": In(1), "idle": Out(1), "loss": Out(LOSS_BITS),
+        }  # fmt: skip
+        if self.values:
+            ports["i_target"] = In(tensor_stream(model.out))
+        for name in ("seen", "learned", "right", "updates"):
+            ports[name] = Out(COUNTER_BITS)
+        for name in self.learning.updates:
+            for kind in ("saturated", "underflow"):
+                ports[f"{kind}_{name}"] = Out(COUNTER_BITS)
+        return ports
+
+    @property
+    def weight_format(self) -> Format:
+        """Of the elements of ``load`` and ``dump``: as wide as the widest weights."""
+        return Format(max(layer.spec.weight.width for layer in self.layers.values()), 0)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Everything that is there, by name."""
+        found = {"admission": self.admission, "loss_unit": self.loss_unit}
+        kinds = {
+            "layer": self.nodes, "rectify": self.rectify, "fork": self.forks,
+            "resize": self.resizes, "sum": self.sums, "deltas": self.queues,
+            "flag": self.flags, "waiting": self.waiting,
+        }  # fmt: skip
+        return found | {
+            f"{kind}_{name}": part for kind, parts in kinds.items() for name, part in parts.items()
+        }
+
+    @property
+    def elements(self) -> int:
+        """Weights, with padding, that :meth:`pack` makes and ``dump`` gives."""
+        return sum(layer.tiles.depth * layer.pe * layer.simd for layer in self.layers.values())
+
+    def pack(self, model: Model) -> np.ndarray:
+        """The weights of ``model``, as ``load`` takes them."""
+        parts = []
+        for name, layer in self.layers.items():
+            stored = model.params[name]
+            bias = stored["bias"] >> layer.spec.x.frac
+            parts.append(layer.tiles.fold({"weight": stored["weight"], "bias": bias}).reshape(-1))
+        return np.concatenate(parts)
+
+    def unpack(self, elements) -> dict[str, dict[str, np.ndarray]]:
+        """Parameters of all layers, as those of a model, from what ``dump`` gives."""
+        params, at = {}, 0
+        for name, layer in self.layers.items():
+            size = layer.tiles.depth * layer.pe * layer.simd
+            found = layer.tiles.unfold(elements[at : at + size])
+            found["bias"] = found["bias"] << layer.spec.x.frac
+            params[name], at = found, at + size
+        return params
+
+    @property
+    def own_cost(self) -> Resources:
+        """Counters, and what moves weights of one layer after another."""
+        counters = (4 + 2 * len(self.learning.updates)) * COUNTER_BITS + LOSS_BITS
+        return Resources(luts=counters + 100, ffs=counters + 60)
+
+    def cost(self) -> Resources:
+        """The sum of the parts, and counters."""
+        return sum((part.cost() for part in self.parts.values()), self.own_cost)
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, part in self.parts.items():
+            m.submodules[name] = part
+        self._connect_forward(m)
+        self._connect_backward(m)
+        self._admit(m)
+        self._count(m)
+        self._host(m)
+        return m
+
+    def _connect_forward(self, m: Module) -> None:
+        model = self.learning.model
+        source: Any = flipped(self.i)
+        self._take(m, INPUT, source)
+        for node in model.nodes:
+            source = self.nodes[node.name].o
+            if node.name in self.layers:
+                source = self._registered(m, f"out_{node.name}", node.out, source)
+            if node.name in self.rectify:
+                connect(m, source, self.rectify[node.name].i)
+                source = self.rectify[node.name].o
+            self._take(m, node.name, source)
+
+    def _take(self, m: Module, name: str, source: Any) -> None:
+        """``source``, the values of ``name``, to all that take them."""
+        sinks = [self._sink(m, node, k) for node, k in self.takers[name]]
+        if name == self.learning.model.output.name:
+            sinks = [self.loss_unit.i, flipped(self.o)]
+        if name not in self.forks:
+            connect(m, source, sinks[0])
+            return
+        connect(m, source, self.forks[name].i)
+        for k, sink in enumerate(sinks):
+            connect(m, getattr(self.forks[name], f"o_{k}"), sink)
+
+    def _resize(self, node: Node) -> Resize | None:
+        """What makes the beats that ``node`` takes of single elements, if it takes more."""
+        if node.name in self.layers:
+            lanes = self.layers[node.name].lanes_in
+        else:
+            lanes = 3 if node.op == "grey" else 1
+        if lanes == 1 or (INPUT in node.inputs and self.lanes_in == lanes):
+            return None
+        return Resize(
+            node.formats[0], elements=self.learning.model.sizes[node.inputs[0]], lanes_in=1,
+            lanes_out=lanes, technology=self.technology,
+        )  # fmt: skip
+
+    def _sink(self, m: Module, node: Node, k: int) -> Any:
+        """The port by which ``node`` takes its input ``k``."""
+        component = self.nodes[node.name]
+        sink = component.i if hasattr(component, "i") else getattr(component, f"i_{k}")
+        if node.name in self.waiting:
+            connect(m, self.waiting[node.name].o, sink)
+            return self.waiting[node.name].i
+        if node.name not in self.resizes:
+            return sink
+        connect(m, self.resizes[node.name].o, sink)
+        return self.resizes[node.name].i
+
+    def _connect_backward(self, m: Module) -> None:
+        learning = self.learning
+        model = learning.model
+        for node in model.nodes:
+            component = self.nodes[node.name]
+            if not learning.needs_delta(node.name):
+                if hasattr(component, "i_delta"):
+                    m.d.comb += component.i_delta.valid.eq(0)
+                continue
+            source = self._delta(m, node.name)
+            if node.name in self.rectify:
+                connect(m, source, self.rectify[node.name].i_delta)
+                source = self.rectify[node.name].o_delta
+            connect(m, source, component.i_delta)
+
+    def _delta(self, m: Module, name: str) -> Any:
+        """The stream of deltas at the output of ``name``: the loss's, its taker's, or a sum."""
+        if name == self.learning.model.output.name:
+            return self.loss_unit.o_delta
+        takers = self.takers[name]
+        sources = [self._o_delta(m, node, k) for node, k in takers]
+        if len(sources) == 1:
+            return sources[0]
+        total = self.sums[name]
+        for k, source in enumerate(sources):
+            fifo = self.queues[f"{name}_{k}"]
+            connect(m, source, fifo.i)
+            connect(m, fifo.o, getattr(total, f"i_{k}"))
+        return total.o
+
+    def _registered(self, m: Module, name: str, fmt: Format, source: Any) -> Any:
+        """``source`` behind a register: nobody's ``ready`` goes through a layer's many results."""
+        m.submodules[name] = register = Slice(fmt)
+        connect(m, source, register.i)
+        return register.o
+
+    def _o_delta(self, m: Module, node: Node, k: int) -> Any:
+        component = self.nodes[node.name]
+        single = hasattr(component, "o_delta")
+        source = component.o_delta if single else getattr(component, f"o_delta_{k}")
+        if node.name in self.layers:
+            delta = self.learning.deltas[node.inputs[k]]
+            source = self._registered(m, f"delta_{node.name}", delta, source)
+        return source
+
+    def _admit(self, m: Module) -> None:
+        admission = self.admission
+        connect_labels(m, flipped(self.i_label), admission.i)
+        connect_labels(m, admission.o, self.loss_unit.label)
+        if self.values:
+            connect(m, flipped(self.i_target), self.loss_unit.i_target)
+        for k, layer in enumerate(self.layers.values()):
+            m.d.comb += admission.done[k].eq(layer.done)
+            m.d.comb += [
+                getattr(layer, name).eq(getattr(admission, name))
+                for name in ("go", "learn", "first", "last")
+            ]
+        for k, (name, unit) in enumerate(self.masks.items(), len(self.layers)):
+            flags = self.flags[name]
+            m.d.comb += [
+                flags.i.valid.eq(admission.go),
+                flags.i.payload[0].eq(admission.learn),
+                unit.learn.valid.eq(flags.o.valid),
+                unit.learn.payload.eq(flags.o.payload[0]),
+                flags.o.ready.eq(unit.learn.ready),
+                admission.done[k].eq(flags.o.valid & flags.o.ready),
+            ]
+        for k, name in enumerate(self.noisy):
+            m.d.comb += self.layers[name].noise.eq(admission.noise[k])
+        if admission.rate_bits:
+            for name in self.learning.updates:
+                m.d.comb += self.layers[name].rate.eq(admission.rate)
+
+    def _count(self, m: Module) -> None:
+        status = self.loss_unit.status
+        m.d.comb += [
+            status.ready.eq(1),
+            self.updates.eq(self.admission.updates),
+        ]
+        # Its layers may be done with a sample before the loss is.
+        level = Signal(range(self.in_flight + 16))
+        quiet = Signal(REST)
+        m.d.sync += [
+            level.eq(level + self.admission.go - status.valid),
+            quiet.eq(Cat(self.admission.idle & (level == 0), quiet)),
+        ]
+        m.d.comb += self.idle.eq(quiet.all() & self.admission.idle & (level == 0))
+        with m.If(status.valid):
+            m.d.sync += self.seen.eq(self.seen + 1)
+            with m.If(status.payload.learn):
+                m.d.sync += [
+                    self.learned.eq(self.learned + 1),
+                    self.right.eq(self.right + status.payload.right),
+                    self.loss.eq(self.loss + status.payload.loss),
+                ]
+        for name in self.learning.updates:
+            layer = self.layers[name]
+            for kind in ("saturated", "underflow"):
+                total = getattr(self, f"{kind}_{name}")
+                with m.If(layer.counting):
+                    m.d.sync += total.eq(total + getattr(layer, kind))
+
+    def _host(self, m: Module) -> None:
+        """Weights of one layer after another."""
+        layers = list(self.layers.values())
+        lengths = [layer.tiles.depth * layer.pe * layer.simd for layer in layers]
+        which = Signal(range(len(layers)))
+        left = Signal(range(max(lengths) + 1), init=lengths[0])
+        moved, given = Signal(), Signal()
+        m.d.comb += moved.eq(
+            (self.load.valid & self.load.ready) | (self.dump.valid & self.dump.ready)
+        )
+        # The first layer does not begin again before it is asked to.
+        with m.If(~self.dumping):
+            m.d.sync += given.eq(0)
+        with m.Elif(moved & (left == 1) & (which == len(layers) - 1)):
+            m.d.sync += given.eq(1)
+        for k, layer in enumerate(layers):
+            own = layer.spec.weight.width
+            after = (k + 1) % len(layers)
+            m.d.comb += [
+                layer.load.payload[0].eq(self.load.payload[0][:own].as_signed()),
+                layer.load.valid.eq(self.load.valid & (which == k)),
+                layer.dump.ready.eq(self.dump.ready & (which == k)),
+                layer.dumping.eq(self.dumping & ~given & (which == k)),
+            ]
+            with m.If(which == k):
+                m.d.comb += [
+                    self.load.ready.eq(layer.load.ready),
+                    self.dump.valid.eq(layer.dump.valid),
+                    self.dump.payload[0].eq(layer.dump.payload[0]),
+                ]
+                with m.If(moved):
+                    m.d.sync += left.eq(Mux(left == 1, lengths[after], left - 1))
+                    with m.If(left == 1):
+                        m.d.sync += which.eq(after)
+
+
+def connect_labels(m: Module, source: Any, sink: Any) -> None:
+    """Connect streams of labels."""
+    m.d.comb += [
+        Cat(sink.valid, sink.payload.as_value()).eq(Cat(source.valid, source.payload.as_value())),
+        source.ready.eq(sink.ready),
+    ]

@@ -1,0 +1,111 @@
+"""Foldings of networks that learn: times, boards, and what does not fit."""
+
+import time
+
+import numpy as np
+import pytest
+from learning_support import learning as graph
+from trainer_support import dense
+
+from gategrad import GategradError
+from gategrad.boards.board import find_board
+from gategrad.data import Dataset
+from gategrad.graph import Learn, Network
+from gategrad.hdl.tiles import Tiles
+from gategrad.layers import Dense
+from gategrad.learn_layouts import LearnFolding
+from gategrad.learn_plan import BETWEEN, LearnPlan, plan_learning, steps
+from gategrad.learning import Learning
+from gategrad.learning_formats import learning_model
+
+
+def mlp(hidden: int, **settings) -> Learning:
+    """784 inputs and 10 classes."""
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 256, (64, 784)).astype(np.uint8), np.arange(64) % 10
+    layers = (Dense(hidden, activation="relu", name="h"), Dense(10, name="o"))
+    net = Network(layers, 784, "mlp", trainable=True)
+    settings = {"rate": 0.001} | settings
+    return learning_model(net, None, Learn(**settings), Dataset("random", x, y, x, y))
+
+
+def test_steps():
+    """Tiles of all jobs: forward and gradient of both layers, deltas of the second."""
+    learning, _, _ = dense(Dense(4, activation="relu", name="a"), Dense(6, name="b"))
+    a, b = (learning.model.node(name) for name in "ab")
+    assert steps(learning, a, LearnFolding(2, 1)) == 2 * (2 * (3 + 1) + BETWEEN)
+    # Four channels by two lanes leave none for the bias: three words of a filter.
+    assert steps(learning, b, LearnFolding(3, 2)) == 2 * (2 * 3 + BETWEEN) + 2 * 2 + BETWEEN
+    assert Tiles(b.spec, 3, 2).depth == 6
+
+
+@pytest.mark.parametrize("name", ["dense", "residual", "concatenated"])
+def test_more_multipliers_are_faster(name):
+    plans = [plan_learning(graph(name), multipliers=most) for most in (6, 12, 40)]
+    cycles = [plan.cycles for plan in plans]
+    assert cycles == sorted(cycles, reverse=True) and cycles[0] > cycles[-1]
+    for plan, most in zip(plans, (6, 12, 40), strict=True):
+        assert plan.multipliers <= most
+        assert plan.steps[plan.decides] == plan.cycles == max(plan.steps.values())
+        # No layer has more multipliers than it needs.
+        for node in plan.foldings:
+            fewer = plan.foldings[node].mac_lanes - 1
+            spec = plan.learning.model.node(node)
+            for pe in range(1, fewer + 1):
+                options = [LearnFolding(pe, simd) for simd in range(1, fewer // pe + 1)]
+                tiles = Tiles(spec.spec, 1, 1)
+                options = [f for f in options if f.pe <= tiles.filters and f.simd <= tiles.channels]
+                assert all(steps(plan.learning, spec, f) > 0.98 * plan.cycles for f in options)
+
+
+def test_a_large_board():
+    """Quickly, and not much above what the multipliers could do."""
+    learning, board = mlp(32), find_board("ulx3s-85f")
+    start = time.process_time()
+    plan = plan_learning(learning, board)
+    assert time.process_time() - start < 1
+    assert 100 < plan.multipliers <= 132
+    macs = sum(plan.macs(name) for name in plan.foldings)
+    assert macs / plan.multipliers < plan.cycles < 1.2 * macs / plan.multipliers
+    first = plan.foldings["h"]
+    assert 784 % first.simd == 0 or first.simd & (first.simd - 1) == 0
+    assert first.lanes_in == first.simd
+    have = board.resources
+    assert plan.cost.luts <= have.luts and plan.cost.brams <= have.brams
+    assert plan.in_flight == 3
+
+
+def test_costs_that_are_added_up_are_those_of_the_trainer():
+    learning, board = graph("residual"), find_board("ulx3s-25f")
+    plan = plan_learning(learning, board)
+    assert plan.cost == plan.trainer(known=False).cost()
+    assert plan.cost.dsps <= board.resources.dsps
+
+
+def test_few_memories_take_fewer_samples_at_once():
+    found = plan_learning(graph("residual"), multipliers=8)
+    assert found.in_flight == 3
+    assert plan_learning(graph("residual"), multipliers=8, in_flight=2).in_flight == 2
+    assert plan_learning(graph("residual", Learn(batch=1)), multipliers=8).in_flight == 1
+
+
+def test_refuses_what_does_not_fit():
+    with pytest.raises(GategradError, match=r"'mlp': learning takes \d+ brams .* ulx3s-25f has 56; "
+                       "layer 'h' takes most of them.*batch = 1"):  # fmt: skip
+        plan_learning(mlp(32), find_board("ulx3s-25f"))
+    plan_learning(mlp(32, batch=1), find_board("ulx3s-25f"))
+    with pytest.raises(GategradError, match="'mlp': 2 layers with weights, but 1 multipliers"):
+        plan_learning(mlp(32), multipliers=1)
+    with pytest.raises(GategradError, match=r"layer 'o': with a sign its input UQ.* take 17 bits;"
+                       ".*16 bits; give it fewer bits .activation_bits"):  # fmt: skip
+        plan_learning(mlp(32), find_board("icebreaker"))
+
+
+def test_a_plan_makes_its_trainer():
+    learning = graph("dense")
+    plan = LearnPlan(learning, {"a": LearnFolding(2, 3), "b": LearnFolding(1, 2)},
+                     find_board("ulx3s-25f").technology, in_flight=2)  # fmt: skip
+    made, simulated = plan.trainer(), plan.trainer(simulated=True)
+    assert made.technology.instances and not simulated.technology.instances
+    assert [(u.pe, u.simd) for u in made.layers.values()] == [(2, 3), (1, 2)]
+    assert made.in_flight == 2 and plan.multipliers == 8
