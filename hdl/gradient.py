@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateRounding, UpdateSpec
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.component import Component
+from gategrad.hdl.estimate import adder
 from gategrad.hdl.learn_sums import tree
 from gategrad.hdl.loops import delayed
 from gategrad.hdl.memory import WeightMemory
@@ -49,6 +50,7 @@ class Gradient(Component):
     ):
         self.tiles, self.spec, self.way, self.product = tiles, update, way, product
         self.weight_latency, self.accumulates = weight_latency, accumulates
+        self.technology = technology
         self.lanes, self.rate_bits = tiles.pe * tiles.simd, rate_bits
         self.updater = Update(update, self.lanes, technology, rate_bits)
         self.gradients = self.velocities = None
@@ -108,12 +110,22 @@ class Gradient(Component):
         return self.way + self.accumulates
 
     def cost(self) -> Resources:
-        """Memories, one adder a lane, and the update."""
-        bits = self.lanes * self.spec.gradient.width
-        parts = [part for part in (self.updater, self.gradients, self.velocities) if part]
-        own = Resources(luts=bits * self.accumulates + 2 * self.lanes, ffs=bits + 60)
+        """Memories, one adder a lane, the update, counting, and addresses on their way."""
+        ice40 = self.technology.family == "ice40"
+        width, weight = self.spec.gradient.width, self.spec.weight.width
+        line = self.latency * (self.tiles.depth.bit_length() + 2)
+        # A flip-flop without a LUT takes a cell of an iCE40, too.
+        own = Resources(luts=5 * self.lanes + line * ice40, ffs=4 * self.lanes + line)
+        own += self.lanes * Resources(luts=weight, ffs=weight)  # whose turn it is to write
+        if self.accumulates:
+            luts = adder(width, self.technology) + width * ice40
+            own += self.lanes * Resources(luts=luts, ffs=2 * width)
+        if self.velocities is not None:
+            bits = self.velocities.width
+            own += Resources(luts=bits * ice40, ffs=bits)
         if self.stochastic:
-            own += Resources(luts=16 * self.lanes, ffs=16 * self.lanes)
+            own += self.lanes * Resources(luts=adder(16, self.technology), ffs=16)
+        parts = [part for part in (self.updater, self.gradients, self.velocities) if part]
         return sum((part.cost() for part in parts), own)
 
     def elaborate(self, platform):

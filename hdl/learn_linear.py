@@ -24,7 +24,7 @@ from gategrad.hdl.loops import delayed
 from gategrad.hdl.mac import MacArray
 from gategrad.hdl.matvec import pack_words
 from gategrad.hdl.memory import WeightMemory
-from gategrad.hdl.pages import Pages
+from gategrad.hdl.pages import Pages, first_row, lanes_of
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import beats, connect, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
@@ -257,11 +257,19 @@ class LearnLinear(Component):
         return self._late + self.gradient.latency + 1 if self.gradient else 0
 
     def cost(self) -> Resources:
-        """The parts, two trees of sums and the operands' multiplexers."""
-        own, lanes = Resources(), self.pe * self.simd
-        operands = self.mac.x_format.width + self.mac.weight_format.width
-        product = self.mac.o_format.width
-        own += lanes * Resources(luts=operands + 2 * product, ffs=operands + 2 * product)
+        """The parts, what makes steps, and the operands' multiplexers."""
+        x, lanes, ice40 = self.spec.x, self.pe * self.simd, self.technology.family == "ice40"
+        ffs = self.mac.x_format.width + self.mac.weight_format.width
+        # Above an unsigned input there are zeros, which are a flip-flop's reset.
+        luts = ffs if ice40 or x.signed else 2 * x.width
+        words = self.simd * x.width + self.pe * self.delta.width
+        own = lanes * Resources(luts=luts, ffs=ffs) + Resources(luts=words * ice40, ffs=words)
+        steps = 150 + 200 * self.tiles.windowed + 100 * (self.dx is not None)
+        own += Resources(luts=steps, ffs=steps)
+        for drain, out in ((self.drain, self.out), (self.d_drain, self.d_out)):
+            if drain is not None and out is not None:  # what is cut off is not kept either
+                unread = drain.lanes * max(0, out.spec.shift - 1)
+                own += Resources(luts=-unread, ffs=-unread)
         return sum((part.cost() for part in self.parts.values()), own)
 
     @property
@@ -348,14 +356,15 @@ class LearnLinear(Component):
         step as they stand beside its products, and the products."""
         reads, memory = self._reads, self.memory
         forward = steps.job == Job.FORWARD
+        # Pages change only between jobs, and steps follow them by `_late` cycles.
         x_base = Mux(
             forward,
-            self._base(m, "x_forward", self.x_pages, control.forwarded),
-            self._base(m, "x_back", self.x_pages, control.finished),
+            first_row(m, self.x_pages, control.forwarded, self._late, "x_forward"),
+            first_row(m, self.x_pages, control.finished, self._late, "x_back"),
         )
         places = [("x_at", self.x_pages, steps.x + x_base)]
         if self.d_pages is not None:
-            d_base = self._base(m, "d", self.d_pages, control.finished)
+            d_base = first_row(m, self.d_pages, control.finished, self._late, "d")
             places.append(("d_at", self.d_pages, steps.delta + d_base))
         for name, pages, place in places:
             at = Signal(range(pages.memory.depth), name=name, reset_less=True)
@@ -379,42 +388,14 @@ class LearnLinear(Component):
         products = [self.mac.o[lane] for lane in range(self.pe * self.simd)]
         return (valid, last, job), products
 
-    def _base(self, m: Module, name: str, pages: Pages, move: Value) -> Value:
-        """The first row of the page that is read. Pages change only between jobs, and steps follow
-        them by ``latency`` cycles."""
-        depth, words = pages.memory.depth, pages.words
-        base = Signal(range(depth), name=f"base_{name}")
-        if depth > words:
-            with m.If(move):
-                m.d.sync += base.eq(Mux(base == depth - words, 0, base + words))
-        return delayed(m, base, self._late, f"late_base_{name}")
-
     def _words(self, m: Module, shown: Value, seen: Value, bias: Value):
-        """Inputs and deltas of a step, in registers: 0 where there are none."""
-        spec, tiles = self.spec, self.tiles
-        groups = []
-        for name, fmt, pages, count, there in (
-            ("x", self.x_operand, self.x_pages, self.simd, shown),
-            ("d", self.delta, self.d_pages, self.pe, seen),
-        ):
-            words: list[Value] = []
-            if pages is None:
-                groups.append([Const(0)] * count)
-                continue
-            width = pages.fmt.width
-            for k in range(count):
-                word = Signal(shape_of(fmt), name=f"{name}_{k}", reset_less=True)
-                bits = pages.data[k * width : (k + 1) * width]
-                # By the flip-flop's reset, so that no multiplexer is in the way.
-                m.d.sync += word.eq(bits.as_signed() if pages.fmt.signed else bits)
-                with m.If(~there):
-                    m.d.sync += word.eq(0)
-                words.append(word)
-            groups.append(words)
-        xs, ds = groups
+        """Inputs and deltas of a step."""
+        xs = lanes_of(m, self.x_pages, self.x_operand, shown, "x")
         with m.If(bias):
-            m.d.sync += xs[tiles.bias_lane].eq(1 << spec.x.frac)
-        return xs, ds
+            m.d.sync += xs[self.tiles.bias_lane].eq(1 << self.spec.x.frac)
+        if self.d_pages is None:
+            return xs, [Const(0)] * self.pe
+        return xs, lanes_of(m, self.d_pages, self.delta, seen, "d")
 
     def _operands(self, m: Module, kinds: Value, xs: list[Value], ds: list[Value]) -> None:
         """What each multiplier takes, in a register."""

@@ -1,14 +1,15 @@
 # amaranth: UnusedElaboratable=no
 """``Pages``: a memory of whole samples that a stream fills and others read in any order."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
+from gategrad.hdl.loops import delayed
 from gategrad.hdl.memory import WeightMemory
-from gategrad.hdl.streams import beats, tensor_stream
+from gategrad.hdl.streams import beats, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 
 SMALL = {"ice40": 128}  # bits that logic holds; what is larger goes to block RAM
@@ -122,3 +123,28 @@ class Pages(Component):
                         m.d.sync += part.eq(0)
         return m
 
+
+def first_row(m: Module, pages: Pages, move: Value, late: int, name: str) -> Value:
+    """The first row of the page that is read, as it was ``late`` cycles ago; ``move`` goes on to
+    the page that was filled next."""
+    depth, words = pages.memory.depth, pages.words
+    row = Signal(range(depth), name=f"{name}_first_row")
+    if depth > words:
+        with m.If(move):
+            m.d.sync += row.eq(Mux(row == depth - words, 0, row + words))
+    return delayed(m, row, late, f"{name}_late_row")
+
+
+def lanes_of(m: Module, pages: Pages, fmt: Format, there: Value, name: str) -> list[Value]:
+    """The elements of the word at ``pages.data`` in registers of format ``fmt``, which holds them;
+    0 where it is not ``there``."""
+    words: list[Value] = []
+    for lane in range(pages.lanes):
+        word = Signal(shape_of(fmt), name=f"{name}_{lane}", reset_less=True)
+        bits = pages.data.word_select(lane, pages.fmt.width)
+        # By the flip-flop's reset, so that no multiplexer is in the way.
+        m.d.sync += word.eq(bits.as_signed() if pages.fmt.signed else bits)
+        with m.If(~there):
+            m.d.sync += word.eq(0)
+        words.append(word)
+    return words
