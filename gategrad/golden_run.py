@@ -15,6 +15,7 @@ from gategrad.golden.add import AddSpec
 from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec, acc_format
+from gategrad.golden.dropout import DropoutSpec
 from gategrad.golden.grey import GreySpec
 from gategrad.golden.lookup import LookupSpec
 from gategrad.golden.pool import PoolSpec
@@ -48,6 +49,11 @@ def concatenate(spec: ConcatenateSpec, params, *inputs) -> np.ndarray:
 def grey(spec: GreySpec, params, x) -> np.ndarray:
     """The weights of the colours are constants."""
     return golden_grey.forward(spec, x)
+
+
+def dropout(spec: DropoutSpec, params, x) -> np.ndarray:
+    """What is only inferred passes as it is."""
+    return x
 
 
 def check_dense(spec: DenseSpec, params) -> None:

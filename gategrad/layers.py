@@ -94,6 +94,18 @@ class Flatten(Layer):
 
 
 @dataclass(frozen=True)
+class Dropout(Layer):
+    """While something is learnt, sets a share ``rate`` of all elements to 0, others in every
+    sample, and divides the rest by ``1 - rate``; costs nothing in hardware that infers."""
+
+    TYPE: ClassVar[str] = "dropout"
+
+    rate: float = key(0.5, low=0.01, high=0.99)
+    name: str | None = key(None)
+    inputs: tuple[str, ...] | None = key(None)
+
+
+@dataclass(frozen=True)
 class Reshape(Layer):
     """Another ``shape`` of as many elements, in the same order; costs nothing in hardware."""
 

@@ -14,7 +14,7 @@ from gategrad.errors import GategradError
 from gategrad.golden.format import Format
 from gategrad.learn_plan import LearnPlan, plan_learning
 from gategrad.learner import NO_LABEL, Learner, Step, check_targets
-from gategrad.learning import Learning
+from gategrad.learning import Learning, without_dropout
 from gategrad.model import Model
 from gategrad.sim.compare import first_difference
 from gategrad.sim.payload import pack
@@ -122,7 +122,7 @@ class SimulatedTrainer:
         self.design.run(max_cycles=8, idle=8)  # that it was low is to be seen
         weights = _signed(result.beats["dump"], self.trainer.weight_format)
         params = {**self.learning.model.params, **self.trainer.unpack(weights)}
-        return self.learning.model.replace(params=params)
+        return without_dropout(self.learning.model.replace(params=params))
 
     def load(self, model: Model) -> None:
         """Write the weights of ``model`` into the gateware's memories."""

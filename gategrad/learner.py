@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from gategrad.errors import GategradError
-from gategrad.golden import conv, dense, loss, update
+from gategrad.golden import conv, dense, dropout, loss, update
 from gategrad.golden.format import round_shift, saturate
 from gategrad.golden.noise import Noise
 from gategrad.golden.update import UpdateRounding
 from gategrad.graph import INPUT
-from gategrad.learning import Learning
+from gategrad.learning import Learning, without_dropout
 from gategrad.learning_counters import Counters
 from gategrad.model import ELEMENTS, Model, Node
 from gategrad.operations import OPERATIONS
@@ -47,6 +47,8 @@ class Learner:
     def __init__(self, learning: Learning):
         self.learning = learning
         self.noise = Noise(learning.seed)
+        self.masks = {name: Noise(seed) for name, seed in learning.seeds.items()}
+        self._kept: dict[str, np.ndarray] = {}  # by dropout layer, of the samples that learn
         self.counters = Counters()
         self.pending = 0  # learning samples since the last update
         self.updates = 0
@@ -100,7 +102,7 @@ class Learner:
             shape = self.params[name]["weight"].shape
             floats[name] = {"weight": real[:, :-1].reshape(shape), "bias": real[:, -1].copy()}
         params = {name: dict(named) for name, named in self.params.items()}
-        return model.replace(params=params, float_params=floats)
+        return without_dropout(model.replace(params=params, float_params=floats))
 
     @property
     def loss(self) -> float:
@@ -134,6 +136,7 @@ class Learner:
     def state(self) -> dict[str, np.ndarray]:
         """All that changes, but the counters, as arrays by name."""
         arrays = {"noise": self.noise.state, "pending": self.pending, "updates": self.updates}
+        arrays |= {f"masks/{name}": noise.state for name, noise in self.masks.items()}
         found = {name: np.asarray(value, np.int64) for name, value in arrays.items()}
         for kind in ("weights", "velocities", "gradients"):
             for name, value in getattr(self, kind).items():
@@ -151,6 +154,8 @@ class Learner:
             if not spec.weight.holds(held):
                 raise GategradError(f"the state of another network: {name!r} is not {spec.weight}")
         self.noise.state = int(arrays["noise"])
+        for name, noise in self.masks.items():
+            noise.state = int(arrays[f"masks/{name}"])
         self.pending, self.updates = int(arrays["pending"]), int(arrays["updates"])
         for kind in ("weights", "velocities", "gradients"):
             for name in getattr(self, kind):
@@ -172,7 +177,7 @@ class Learner:
         learning, counters = self.learning, self.counters
         values = {INPUT: x}
         for node in learning.model.nodes:
-            values[node.name] = self._forward(node, [values[i] for i in node.inputs])
+            values[node.name] = self._forward(node, [values[i] for i in node.inputs], learns)
         output = learning.model.output.name
         count = int(learns.sum())
         counters.inferred += len(x) - count
@@ -190,7 +195,7 @@ class Learner:
             self._update()
         return values[output], lost, right
 
-    def _forward(self, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
+    def _forward(self, node: Node, inputs: list[np.ndarray], learns: np.ndarray) -> np.ndarray:
         """Golden's own forward; what a layer of weights loses is counted on the way."""
         tally = self.counters.tensors[node.name]
         params, spec = self.params.get(node.name, {}), node.spec
@@ -201,6 +206,10 @@ class Learner:
             rounded = round_shift(acc, form.shift, form.rounding)
             tally.count(acc, rounded, form.out)
             return saturate(rounded, form.out).reshape(len(acc), -1)
+        if node.op == "dropout":
+            out, kept = dropout.forward(spec, inputs[0], self.masks[node.name], learns, tally)
+            self._kept[node.name] = kept[learns]
+            return out
         out = self._golden[node.op](spec, params, *inputs)
         tally.elements += out.size
         return out
@@ -228,6 +237,7 @@ class Learner:
             found, gradients = self._back[node.op](
                 node.spec, self.params.get(name, {}), inputs, values[name], here,
                 learning.deltas[name], formats, tallies,
+                **({"kept": self._kept[name]} if name in self._kept else {}),
             )  # fmt: skip
             if name in self.gradients:
                 weight = gradients["weight"].reshape(len(gradients["bias"]), -1)

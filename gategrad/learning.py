@@ -9,11 +9,12 @@ column. Weights stand still for a batch of learning samples, then all layers are
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from gategrad.errors import GategradError
+from gategrad.golden import dropout
 from gategrad.golden.backward import derivative
 from gategrad.golden.format import MAX_WIDTH, Format
 from gategrad.golden.loss import LossSpec
@@ -69,6 +70,8 @@ class Learning:
                 f"layer {output.name!r}: nothing that it depends on is trainable, so its loss "
                 "cannot change"
             )
+        if output.op == "dropout":
+            raise GategradError(f"layer {output.name!r}: a dropout cannot be the last layer")
         for node in model.nodes:
             if self.needs_delta(node.name):
                 self._check_delta(node)
@@ -110,6 +113,12 @@ class Learning:
     def dx_formats(self, node: Node) -> tuple[Format | None, ...]:
         """Formats of the deltas that ``node`` gives to its inputs, None where none is needed."""
         return tuple(self.deltas[i] if self.needs_delta(i) else None for i in node.inputs)
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Of the generators of the dropout layers, by their names."""
+        names = [node.name for node in self.model.nodes if node.op == "dropout"]
+        return {name: dropout.seed_of(self.seed, k) for k, name in enumerate(names)}
 
     def rate(self, update: int) -> int | None:
         """The run-time rate of the update number ``update``, None for those of the updates."""
@@ -169,6 +178,19 @@ class Learning:
                     update.check_width(rate)
                 except ValueError as error:
                     raise GategradError(f"layer {name!r}: {error}") from None
+
+
+def without_dropout(model: Model) -> Model:
+    """What infers only has no use for dropout layers, which pass everything as it is."""
+    ends: dict[str, str] = {}
+    nodes = []
+    for node in model.nodes:
+        inputs = tuple(ends.get(source, source) for source in node.inputs)
+        if node.op == "dropout":
+            ends[node.name] = inputs[0]
+        else:
+            nodes.append(replace(node, inputs=inputs))
+    return model.replace(nodes=tuple(nodes)) if ends else model
 
 
 def no_unit(name: str, x: Format) -> str:

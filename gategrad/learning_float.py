@@ -73,6 +73,7 @@ class FloatLearner:
         self.dtype = np.dtype(dtype)
         self.names = trainable(network) if names is None else names
         self.params = {n: {k: v.astype(dtype) for k, v in p.items()} for n, p in params.items()}
+        self.noise = reference.generators(network, settings.seed)
         self.velocity = self._zeros()
         self.gradients = self._zeros()
         self.pending = self.updates = 0
@@ -131,6 +132,7 @@ class FloatLearner:
         for kind in ("params", "velocity", "gradients"):
             for name, named in getattr(self, kind).items():
                 found |= {f"{kind}/{name}/{key}": value.copy() for key, value in named.items()}
+        found |= {f"noise/{name}": np.asarray(noise.state) for name, noise in self.noise.items()}
         return found
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -143,6 +145,8 @@ class FloatLearner:
             for name, named in getattr(self, kind).items():
                 for key in named:
                     named[key] = arrays[f"{kind}/{name}/{key}"].astype(self.dtype)
+        for name, noise in self.noise.items():
+            noise.state = int(arrays[f"noise/{name}"])
 
     def _zeros(self) -> Params:
         return {
@@ -151,7 +155,7 @@ class FloatLearner:
         }
 
     def _batch(self, x, wanted, labels) -> None:
-        values, saved = reference.run(self.network, self.params, x)
+        values, saved = reference.run(self.network, self.params, x, noise=self.noise)
         out = values[self.network.output.name]
         flat = out.reshape(len(x), -1)
         loss, delta = LOSSES[self.settings.loss](flat, wanted)

@@ -17,11 +17,12 @@ from gategrad.errors import GategradError
 from gategrad.golden.activation import FUNCTIONS, MAX_TABLE_BITS
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec
+from gategrad.golden.dropout import DropoutSpec, dropping
 from gategrad.golden.format import Format
 from gategrad.golden.loss import LossSpec
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.graph import INPUT, GraphNode, Network
-from gategrad.layers import Activation, Dense
+from gategrad.layers import Activation, Dense, Dropout
 from gategrad.learn_options import Learn
 from gategrad.learning import LINEAR, Learning, any_weights, no_unit
 from gategrad.learning_measure import Measured, measure_run
@@ -39,7 +40,7 @@ from gategrad.settings import suggest
 HEADROOM = 2.0
 SAMPLES = 100  # that the report of the first weights is measured with
 #: Operations whose outputs have the format of their input.
-SAME = ("flatten", "reshape", "grey", "max_pool", "max_pool1d")
+SAME = ("flatten", "reshape", "grey", "max_pool", "max_pool1d", "dropout")
 MAX_FRAC = 16  # of values; deltas may have more
 MAX_DELTA_FRAC = 32
 
@@ -174,11 +175,19 @@ class _Builder:
         row = FUNCTIONS.get(getattr(end.layer, "function", ""))
         if row is not None and row.jumps and end.name in self.needing:
             bits = min(bits, MAX_TABLE_BITS)  # its derivative is a table
+        reach = self._reach(end.name)
         if row is not None and np.isfinite(row.high) and node.name not in self._own:
-            fmt = Format(bits, bits - signed, signed)  # the very range of f
+            # The very range of f, and of what a dropout behind it makes of that.
+            above = max(0, math.ceil(math.log2(max(reach, 1.0)) - 1e-6))
+            fmt = Format(bits, bits - signed - above, signed)
             self.chosen[node.name] = fmt
             return fmt
-        return self.fit(node.name, self.measured.values[end.name], bits, signed)
+        return self.fit(node.name, reach, bits, signed)
+
+    def _reach(self, name: str) -> float:
+        """How far values of a node went, or those behind it in the same format."""
+        behind = [n.name for n in self.network.nodes if name in n.inputs and n.op in SAME]
+        return max(self.measured.values[name], *map(self._reach, behind), 0.0)
 
     @property
     def _own(self) -> Mapping[str, Format]:
@@ -218,6 +227,15 @@ class _Builder:
             with becoming_integers(network, node.name):
                 if linear:
                     self._linear(context, node, end, relu)
+                elif isinstance(node.layer, Dropout):
+                    if node.name in self._own:
+                        raise GategradError(
+                            f"[learn] formats: {node.name} has the format of what goes into it"
+                        )
+                    _, x = context.found[node.inputs[0]]
+                    self.chosen[node.name] = x
+                    size = math.prod(node.shape)
+                    context.add(node, DropoutSpec(size, x, *dropping(node.layer.rate)))
                 else:
                     OPERATIONS[node.op].quantise.load()(context, node)  # type: ignore[union-attr]
         return context

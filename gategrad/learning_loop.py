@@ -23,11 +23,12 @@ from gategrad.data import Dataset, split
 from gategrad.errors import GategradError
 from gategrad.graph import Learn, Network
 from gategrad.learner import Learner
-from gategrad.learning import Learning
+from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
 from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import learning_model, quantised
 from gategrad.model import Model
+from gategrad.sim.compare import first_difference
 from gategrad.training import Epoch, accuracy, check_labels
 
 BACKENDS = ("float", "numpy", "amaranth", "verilator")
@@ -41,7 +42,8 @@ SATURATED = 0.02
 class Run:
     """What was learned: ``model`` with the weights of the best epoch (of the last one, where
     nothing is kept back); ``history``; ``samples`` learned in ``seconds``; of a simulation
-    ``cycles`` and whether all outputs and weights are golden's; ``tensors``: of the last epoch (see
+    ``cycles``, whether all outputs and weights are golden's, and the ``difference``: the first
+    output or weight that is not, in words; ``tensors``: of the last epoch (see
     :class:`~gategrad.learning_counters.Counters`); ``notes``: what is doubtful, a sentence each."""
 
     model: Model
@@ -53,6 +55,7 @@ class Run:
     weights_equal: bool | None
     tensors: dict[str, Any]
     notes: tuple[str, ...]
+    difference: str | None = None
 
     def table(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -67,6 +70,7 @@ class Run:
             "samples_per_second": self.samples / self.seconds if self.seconds else None,
             "cycles_per_sample": cycles,
             "weights_equal": self.weights_equal,
+            "difference": self.difference,
             "tensors": self.tensors,
             "formats": self.model.info["formats"],
             "notes": list(self.notes),
@@ -123,6 +127,7 @@ def learn(
     return Run(
         model, backend, tuple(Epoch(**row) for row in loop.at.history), loop.samples, seconds,
         device.cycles if device else None, equal if device else None, loop.tensors(), notes,
+        loop.difference,
     )  # fmt: skip
 
 
@@ -144,14 +149,6 @@ def _key(network: Network, settings: Learn, learning: Learning, data, backend, s
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _same(one: Model, other: Model) -> bool:
-    return all(
-        (one.params[node][name] == value).all()
-        for node, named in other.params.items()
-        for name, value in named.items()
-    )
-
-
 class _Loop:
     """The epochs; ``at``: where it is, with the state at the last sample that is wholly learned."""
 
@@ -160,6 +157,7 @@ class _Loop:
         self.x, self.y, self.kept, self.held = x, y, kept, held
         self.at, self.progress = start, progress
         self.samples = 0
+        self.difference: str | None = None  # where a device first left golden
         self._last: dict[str, Any] = {}
         if start.state:
             learner.restore(start.state)
@@ -168,7 +166,7 @@ class _Loop:
     def run(self, path: str | Path | None) -> bool:
         """Learn until the end, or until no epoch is better; the learner has the best weights then.
         Returns whether all of a device's outputs, and its weights, were golden's."""
-        equal, saved = True, time.monotonic()
+        saved = time.monotonic()
         save: Callable[[], None] = (lambda: self.at.save(path)) if path else (lambda: None)
         try:
             while self.at.epoch < self.settings.epochs and not self._stopped():
@@ -180,7 +178,7 @@ class _Loop:
                     step = self.learner.step(self.x[part], self.y[part])
                     if self.device:
                         outputs = self.device.step(self.x[part], self.y[part])
-                        equal = equal and bool((outputs == step.outputs).all())
+                        self._compare(step.outputs, outputs)
                     self.samples += len(part)
                     self._note(self.at.position + len(part))
                     if time.monotonic() - saved > SECONDS:
@@ -196,10 +194,29 @@ class _Loop:
             raise
         save()
         if self.device:
-            equal = equal and _same(self.device.model, self.learner.model)
+            self._compare_weights()
         if self.at.best:
             self.learner.restore(self.at.best)
-        return equal
+        return self.difference is None
+
+    def _compare(self, expected: np.ndarray, outputs: np.ndarray) -> None:
+        found = first_difference(expected, outputs)
+        if found and not self.difference:
+            self.difference = (
+                f"sample {self.samples + found.sample}, output {found.element}: golden has "
+                f"{found.expected}, gateware {found.got}"
+            )
+            self._compare_weights()
+
+    def _compare_weights(self) -> None:
+        from gategrad.learn_backends import weight_difference
+
+        found = weight_difference(self.learner.model, self.device.model)
+        if found:
+            found = f"after {self.learner.updates} updates, {found}"
+            # The last one adds nothing to an earlier one.
+            if not self.difference or "updates" not in self.difference:
+                self.difference = f"{self.difference}; {found}" if self.difference else found
 
     def _note(self, position: int) -> None:
         self.at = replace(
@@ -272,6 +289,7 @@ def _result(network, settings, learning, learner, data: Dataset, backend) -> Mod
         params = {n: {k: v.astype(np.float64) for k, v in p.items()}
                   for n, p in learner.params.items()}  # fmt: skip
         model = model.replace(params=quantised(learning, params), float_params=params)
+        model = without_dropout(model)
     else:
         model = learner.model
     info = {k: v for k, v in model.info.items() if k != "notes"} | {

@@ -293,5 +293,6 @@ def quantise_activation(context: Context, node: GraphNode) -> None:
 
 
 def quantise_flatten(context: Context, node: GraphNode) -> None:
-    """Elements travel in the same order, so there is nothing to do."""
+    """Elements travel in the same order, so there is nothing to do; as at a dropout, once training
+    is over."""
     context.found[node.name] = context.found[node.inputs[0]]

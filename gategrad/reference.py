@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from gategrad.errors import GategradError
+from gategrad.golden import dropout
 from gategrad.golden.activation import FUNCTIONS
+from gategrad.golden.noise import Noise
 from gategrad.graph import INPUT, GraphNode, Network
-from gategrad.layers import Activation, Dense, Flatten, Reshape
+from gategrad.layers import Activation, Dense, Dropout, Flatten, Reshape
 from gategrad.operations import OPERATIONS
 
 Params = dict[str, dict[str, np.ndarray]]
@@ -61,6 +63,33 @@ class FlattenReference:
     @staticmethod
     def backward(layer: Flatten | Reshape, params, saved, delta):
         return (delta.reshape(saved),), {}
+
+
+class DropoutReference:
+    """Nothing, but for samples that are learnt from: those some words of noise mask."""
+
+    @staticmethod
+    def forward(layer: Dropout, params, inputs):
+        return inputs[0], None
+
+    @staticmethod
+    def masked(layer: Dropout, noise: Noise, inputs):
+        """As golden does it, element by element (:mod:`gategrad.golden.dropout`)."""
+        (x,) = inputs
+        threshold, multiplier, shift = dropout.dropping(layer.rate)
+        kept = (noise.words(x.size) >= threshold).reshape(x.shape)
+        factors = kept * x.dtype.type(multiplier / (1 << shift))
+        return x * factors, factors
+
+    @staticmethod
+    def backward(layer: Dropout, params, saved, delta):
+        return (delta if saved is None else delta * saved,), {}
+
+
+def generators(network: Network, seed: int) -> dict[str, Noise]:
+    """A generator for every dropout layer, by its name."""
+    names = [node.name for node in network.nodes if node.op == "dropout"]
+    return {name: Noise(dropout.seed_of(seed, k)) for k, name in enumerate(names)}
 
 
 def statistics(network: Network, params: Params, saved) -> Params:
@@ -136,12 +165,14 @@ def check_parameters(network: Network, params: Mapping, where: str = "parameters
 
 
 def run(
-    network: Network, params: Params, x, hook: Hook | None = None, *, training: bool = False
-):
+    network: Network, params: Params, x, hook: Hook | None = None, *, training: bool = False,
+    noise: Mapping[str, Noise] | None = None,
+):  # fmt: skip
     """Forward: ``(values, saved)`` of every node by name.
 
     ``x``: samples x the input's shape, real; ``hook`` replaces each node's output, and the input;
-    ``training``: normalise batches by their own statistics.
+    ``training``: normalise batches by their own statistics; ``noise``: of :func:`generators`, what
+    dropout layers drop elements by (none without it).
     """
     first = x if hook is None else hook(INPUT, x)
     values: dict[str, np.ndarray] = {INPUT: first}
@@ -152,7 +183,10 @@ def run(
         forward = operation.forward
         if training and hasattr(operation, "train_forward"):
             forward = operation.train_forward
-        out, saved[node.name] = forward(node.layer, params.get(node.name, {}), inputs)
+        given: Any = params.get(node.name, {})
+        if noise and node.name in noise:
+            forward, given = operation.masked, noise[node.name]
+        out, saved[node.name] = forward(node.layer, given, inputs)
         values[node.name] = out if hook is None else hook(node.name, out)
     return values, saved
 

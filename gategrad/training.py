@@ -86,6 +86,7 @@ def train(
     loss_of, at = LOSSES[settings.loss], threshold(settings.loss)
     steps = settings.epochs * math.ceil(len(kept) / settings.batch)
     normalised = any(node.op == "batch_norm" for node in network.nodes)
+    noise = reference.generators(network, settings.seed & 0xFFFFFFFF)
     step, history = 0, []
     best, best_epoch = (-1.0, params), 0
     for epoch in range(1, settings.epochs + 1):
@@ -93,7 +94,7 @@ def train(
         for start in range(0, len(order), settings.batch):
             batch = order[start : start + settings.batch]
             seen = view(params)
-            values, saved = reference.run(network, seen, x[batch], hook, training=True)
+            values, saved = reference.run(network, seen, x[batch], hook, training=True, noise=noise)
             out = values[network.output.name]
             loss, delta = loss_of(out.reshape(len(batch), -1), y[batch])
             _, gradients = reference.backward(network, seen, saved, delta.reshape(out.shape))

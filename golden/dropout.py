@@ -1,85 +1,115 @@
 """Dropout: elements that a random word keeps or sets to 0, for samples that are learnt from.
 
-N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting" (2014)::
+N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting" (2014),
+with what is kept scaled, so that nothing is left to do once learning is over ("inverted")::
 
-    y  = sat(x * 2**scale) where word >= threshold, else 0
-    dx = sat(d * 2**scale) where the same word was, else 0
+    y  = sat(round(x * multiplier / 2**shift)) where word >= threshold, else 0
+    dx = sat(round(d * multiplier / 2**shift)) where the same word was, else 0
 
 Each element of a sample that is learnt from takes one word of :class:`~gategrad.golden.noise.Noise`
 in element order; other samples take none and pass as they are. The share ``1 - threshold / 2**32``
-of elements is kept. With ``scale`` 1 and half of them kept, 2 and a quarter, sums behind keep their
-mean; any other share needs weights behind it that are multiplied by it once learning is over.
+of elements is kept, ``2**shift / multiplier`` to 16 bits, so that the mean stays what it was: see
+:func:`dropping`. Halves round up.
 """
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from gategrad.golden.format import Format, saturate
+from gategrad.golden.backward import Answer, Formats, Tally, settle
+from gategrad.golden.format import Format, Rounding, round_shift, saturate
 from gategrad.golden.noise import BITS, Noise
 
-#: Bits of a threshold that :func:`threshold` uses: comparing more of a word costs more.
-SHARE_BITS = 8
+#: Bits of a threshold that :func:`dropping` uses: comparing more of a word costs more.
+SHARE_BITS = 16
+#: How far the share that is dropped may be from the one that is wanted.
+TOLERANCE = 1 / 512
+MAX_SHIFT = 8
 
 
 @dataclass(frozen=True)
 class DropoutSpec:
-    """``size`` elements of format ``x``, and deltas of format ``delta`` on the way back.
+    """``size`` elements of format ``x``, in and out; ``threshold``: 1 to 2**32 - 1, below which a
+    word drops its element; ``multiplier``: 1 to 1023, and ``shift``: 0 to 8, of what is kept.
 
-    ``threshold``: 1 to 2**32 - 1, below which a word drops its element; ``scale``: bits to shift
-    left by, 0 to 7.
-
-    Raises ``ValueError`` for what is out of range, and for a delta that is unsigned.
+    Raises ``ValueError`` for what is out of range.
     """
 
     size: int
     x: Format
-    delta: Format
     threshold: int
-    scale: int = 0
+    multiplier: int = 1
+    shift: int = 0
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"dropout of {self.size} elements")
         if not 0 < operator.index(self.threshold) < 1 << BITS:
             raise ValueError(f"the threshold must be 1 to 2**32 - 1, not {self.threshold}")
-        if not 0 <= self.scale <= 7:
-            raise ValueError(f"the scale must be 0 to 7 bits, not {self.scale}")
-        if not self.delta.signed:
-            raise ValueError(f"the format of a delta must be signed, not {self.delta}")
+        if not 1 <= operator.index(self.multiplier) < 1 << 10:
+            raise ValueError(f"the multiplier must be 1 to 1023, not {self.multiplier}")
+        if not 0 <= operator.index(self.shift) <= MAX_SHIFT:
+            raise ValueError(f"the shift must be 0 to {MAX_SHIFT}, not {self.shift}")
+
+    @property
+    def out(self) -> Format:
+        """The format of what leaves."""
+        return self.x
 
 
-def threshold(dropped: float) -> tuple[int, float]:
-    """The threshold that drops a share of elements, and the share that it does drop.
+def dropping(dropped: float) -> tuple[int, int, int]:
+    """``threshold``, ``multiplier`` and ``shift`` that drop a share of elements, to 1/512 of all;
+    the half and three quarters, and so on, exactly.
 
-    Raises ``ValueError`` for a share that is, in 8 bits, not between 0 and 1.
+    Raises ``ValueError`` for a share outside 0.01 to 0.99.
     """
-    part = round(dropped * (1 << SHARE_BITS))
-    if not 0 < part < 1 << SHARE_BITS:
-        raise ValueError(f"dropout must be a share above 0 and below 1, not {dropped}")
-    return part << BITS - SHARE_BITS, part / (1 << SHARE_BITS)
+    if not 0.01 <= dropped <= 0.99:
+        raise ValueError(f"dropout must be a share of 0.01 to 0.99, not {dropped}")
+    for shift in range(MAX_SHIFT + 1):
+        multiplier = round((1 << shift) / (1 - dropped))
+        share = 1 - (1 << shift) / multiplier
+        if share > 0 and abs(share - dropped) <= TOLERANCE:
+            return round(share * (1 << SHARE_BITS)) << BITS - SHARE_BITS, multiplier, shift
+    raise AssertionError("a shift of 8 comes close to every share")
 
 
-def forward(spec: DropoutSpec, x, noise: Noise, learn=True) -> tuple[np.ndarray, np.ndarray]:
+def seed_of(seed: int, place: int) -> int:
+    """The seed of the generator of the dropout layer number ``place`` of a network, from 0; the
+    updates have that of ``seed`` itself."""
+    return seed + (place + 1) * 0x9E3779B9 & (1 << BITS) - 1
+
+
+def forward(
+    spec: DropoutSpec, x, noise: Noise, learn=True, tally: Tally | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Samples x size -> outputs, and the mask of what was kept, both samples x size.
 
     ``learn``: whether samples are learnt from, for all or for each; ``noise`` goes on by the words
-    that were taken.
+    that were taken; ``tally`` counts all elements, and of those kept what saturated.
     """
     x = np.asarray(x, np.int64).reshape(-1, spec.size)
     learn = np.broadcast_to(np.asarray(learn, bool), len(x))
     kept = np.ones(x.shape, bool)
     words = noise.words(int(learn.sum()) * spec.size)
     kept[learn] = (words >= spec.threshold).reshape(-1, spec.size)
-    scaled = saturate(x << spec.scale, spec.x)
-    return np.where(learn[:, np.newaxis], np.where(kept, scaled, 0), x), kept
+    exact = np.where(learn[:, np.newaxis], x * spec.multiplier, x << spec.shift) * kept
+    rounded = round_shift(exact, spec.shift, Rounding.NEAREST)
+    if tally is not None:
+        tally.count(exact, rounded, spec.x)
+    return saturate(rounded, spec.x), kept
 
 
-def backward(spec: DropoutSpec, kept, delta) -> np.ndarray:
-    """Deltas at the outputs, samples x size, to those at the inputs.
-
-    Those of a sample that is not learnt from are 0 anyway.
-    """
-    scaled = saturate(np.asarray(delta, np.int64) << spec.scale, spec.delta)
-    return np.where(kept, scaled, 0)
+def backward(
+    spec: DropoutSpec, params, inputs, output, delta, delta_format: Format, dx_formats: Formats,
+    tallies: Sequence[Tally | None] = (), kept=True,
+) -> Answer:  # fmt: skip
+    """As in :mod:`gategrad.golden.backward`, of samples that are learnt from; ``kept``: the mask
+    that forward gave."""
+    (dx,) = dx_formats
+    if dx is None:
+        return (None,), {}
+    exact = np.asarray(delta, np.int64) * spec.multiplier * kept
+    tally = tallies[0] if tallies else None
+    return (settle(exact, spec.shift + delta_format.frac - dx.frac, dx, tally),), {}
