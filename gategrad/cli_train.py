@@ -104,5 +104,7 @@ def _show(run: Run) -> None:
     if run.seconds:
         out.print(f"{run.backend}: {run.samples / run.seconds:,.0f} samples/s")
     if run.cycles is not None:
-        same = "equal those of golden" if run.weights_equal else "DIFFER from those of golden"
+        same = "equal those of golden"
+        if run.difference:
+            same = f"DIFFER from those of golden: {run.difference}"
         out.print(f"{run.cycles / max(1, run.samples):,.1f} cycles a sample; weights {same}")

@@ -81,17 +81,17 @@ def test_refuses_targets_of_the_other_kind():
     values = np.zeros((len(x), 2), np.int64)
     plan = plan_of(learning)
     with SimulatedTrainer(learning, "amaranth", plan) as device:
+        assert device.step(x[:2], targets[:2]).shape == (2, 2)
         with pytest.raises(GategradError, match=r"takes labels; for values .* values=True"):
             device.step(x, values)
         with pytest.raises(GategradError, match="is outside the 2 classes"):
             device.step(x, targets + 5)
         with pytest.raises(GategradError, match="float64"):
             device.step(x, targets * 1.0)
-    with (
-        SimulatedTrainer(learning, "amaranth", plan, values=True) as device,
-        pytest.raises(GategradError, match="takes values as targets, no labels"),
-    ):
-        device.step(x, targets)
+    with SimulatedTrainer(learning, "amaranth", plan, values=True) as device:
+        assert device.step(x[:2], values[:2]).tolist() == learning.model.forward(x[:2]).tolist()
+        with pytest.raises(GategradError, match="takes values as targets, no labels"):
+            device.step(x, targets)
     softmax, _, _ = dense(*LAYERS)
     with pytest.raises(ValueError, match="softmax_cross_entropy takes labels, not values"):
         SimulatedTrainer(softmax, "amaranth", plan_of(softmax), values=True)

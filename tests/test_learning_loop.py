@@ -1,6 +1,7 @@
 """Epochs of learning: validation, early stopping, checkpoints that lose nothing, the command."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -147,14 +148,21 @@ def test_a_simulation_is_compared_with_golden(monkeypatch):
     closed: list = []
     monkeypatch.setattr(learning_loop, "_device", lambda learning, backend: Gateware(learning))
     run = learn(network("dense"), samples(), backend="verilator", samples=32)
-    assert run.weights_equal is True and run.samples == 32 and len(closed) == 1
+    assert run.weights_equal is True and run.difference is None
+    assert run.samples == 32 and len(closed) == 1
     assert run.table()["cycles_per_sample"] == 20 and run.table()["samples_per_second"] == 16
     monkeypatch.setattr(Gateware, "wrong", True)
-    assert learn(network("dense"), samples(), backend="verilator").weights_equal is False
+    wrong = learn(network("dense"), samples(), backend="verilator")
+    assert wrong.weights_equal is False and wrong.table()["difference"] == wrong.difference
+    assert str(wrong.difference).startswith("sample 0, output 0: golden has ")
+    assert "updates" not in str(wrong.difference)
     monkeypatch.setattr(Gateware, "wrong", False)
     monkeypatch.setattr(Gateware, "model", learn(network("dense"), samples()).model)
     other = learn(network("dense", Learn(rate=0.3)), samples(), backend="amaranth")
     assert other.weights_equal is False
+    assert re.fullmatch(
+        r"after \d+ updates, layer '\w+', weight \[\d+, \d+\]: golden has .*", str(other.difference)
+    )
     with pytest.raises(GategradError, match="do not resume"):
         learn(network("dense"), samples(), backend="verilator", resume="c.npz")
 
