@@ -23,7 +23,7 @@ from gategrad.data import Dataset, split
 from gategrad.errors import GategradError
 from gategrad.graph import Learn, Network
 from gategrad.learner import Learner
-from gategrad.learning import Learning
+from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
 from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import learning_model, quantised
@@ -289,6 +289,7 @@ def _result(network, settings, learning, learner, data: Dataset, backend) -> Mod
         params = {n: {k: v.astype(np.float64) for k, v in p.items()}
                   for n, p in learner.params.items()}  # fmt: skip
         model = model.replace(params=quantised(learning, params), float_params=params)
+        model = without_dropout(model)
     else:
         model = learner.model
     info = {k: v for k, v in model.info.items() if k != "notes"} | {
