@@ -1,10 +1,12 @@
 """Gradients and updates of a layer, in gateware and golden: every kind, number and multiplier."""
 
 import pytest
+from amaranth.hdl import signed
 from learn_support import Case, check, dense_spec
 
 from gategrad.golden.format import Format
 from gategrad.golden.update import UpdateRounding
+from gategrad.hdl.gradient import Gradient
 from gategrad.hdl.technology import ECP5, ICE40, ICE40UP, PORTABLE
 
 NEAREST, STOCHASTIC, DISCARDED = UpdateRounding
@@ -75,3 +77,22 @@ def test_technologies(technology, options, weight):
 )
 def test_formats(x, weight, delta):
     check(Case(dense_spec(4, 3, x=x, weight=weight), 2, 2, 2, [True] * 4, delta=delta))
+
+
+def test_memory_and_pauses():
+    """Nothing is kept, and nothing waits, where every product is a gradient of its own."""
+    case = Case(dense_spec(4, 5), 2, 3, update={"momentum": (1, 1)})
+    tiles = case.layer().tiles
+
+    def make(accumulates):
+        return Gradient(
+            tiles, case.update_spec, product=signed(20), way=4, weight_latency=2,
+            accumulates=accumulates, technology=ECP5,
+        )  # fmt: skip
+
+    kept, passed = make(True), make(False)
+    assert passed.gradients is None and passed.hazard == 0
+    assert kept.gradients.depth == tiles.depth and kept.hazard > kept.gradients.latency
+    assert kept.latency >= passed.latency > 4
+    assert kept.velocities.width == passed.velocities.width == 6 * case.update_spec.velocity.width
+    assert kept.cost().brams > passed.cost().brams
