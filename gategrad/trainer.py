@@ -85,7 +85,8 @@ class Trainer(wiring.Component):
         masks = [node.name for node in model.nodes if node.op == "dropout"]
         loss = learning.loss
         self.admission = Admission(
-            label=unsigned(0) if values else shape_of(loss.label), batch=learning.batch, in_flight=self.in_flight,
+            label=unsigned(0) if values else shape_of(loss.label), batch=learning.batch,
+            in_flight=self.in_flight,
             layers=len(layers) + len(masks), noisy=len(noisy), seed=learning.seed,
             rates=learning.rates,
         )  # fmt: skip

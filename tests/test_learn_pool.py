@@ -9,7 +9,7 @@ from gategrad.golden.format import Format, Rounding
 from gategrad.golden.pool import PoolSpec, sum_format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.window import WindowSpec
-from gategrad.hdl.learn_pool import LearnPool
+from gategrad.hdl.learn_pool import LearnPool, PoolBack
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
 
 TECHNOLOGIES = [PORTABLE, ICE40UP, ECP5]
@@ -115,3 +115,15 @@ def test_refuses():
         LearnPool(PoolSpec("sum", window, x, moved), DELTA, DX, 2, PORTABLE)
     with pytest.raises(ValueError, match="0 samples"):
         LearnPool(spec_of("max", window), DELTA, DX, 0, PORTABLE)
+
+
+def test_backward_alone():
+    """Deltas of a sum need nothing that went forward."""
+    spec = spec_of("sum", WINDOWS["overlapping"])
+    dut = PoolBack(spec, DELTA, DX, PORTABLE)
+    assert dut.winner_format is None and "winner" not in dut.signature.members
+    given = np.random.default_rng(7).integers(DELTA.min, DELTA.max + 1, (4, spec.size))
+    x = np.zeros((4, spec.window.size), np.int64)
+    (expected,), _ = backward.pool(spec, {}, (x,), pool.forward(spec, x), given, DELTA, (DX,))
+    got = run_streams(dut, {"i": given.reshape(-1, 1).tolist()}, {"o": x.size})
+    assert got["o"] == expected.reshape(-1, 1).tolist()
