@@ -29,6 +29,7 @@ from gategrad.cli_options import (
 )
 from gategrad.cli_quantise import quantise
 from gategrad.cli_train import train
+from gategrad.cli_trainer import trainer
 from gategrad.console import Stages, err, out
 from gategrad.errors import GategradError
 from gategrad.generation import DESCRIPTION
@@ -281,6 +282,7 @@ def run(
 
 cli.add_command(quantise)
 cli.add_command(train)
+cli.add_command(trainer)
 cli.add_command(export)
 
 

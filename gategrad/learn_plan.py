@@ -26,6 +26,8 @@ PORTABLE_MULTIPLIERS = 64
 BETWEEN = 2
 #: Share of its time that a layer gives for a simpler folding of as many multipliers.
 CLOSE = 0.02
+#: How much slower a layer may be if the ends of batches gain by it, and how many ways are tried.
+SLOWER, TRIES = 1.5, 6
 #: What fewer samples on their way have to bring: with fewer, more is lost between jobs.
 GAIN = 0.9
 
@@ -64,6 +66,12 @@ class LearnPlan:
         """Cycles a sample of the layer that takes longest, which decides the rate if batches are
         long."""
         return max(self.steps.values())
+
+    @property
+    def expected(self) -> float:
+        """Cycles a sample with batches as they are: the last sample of each goes through all layers
+        before the next begins."""
+        return self.cycles + (sum(self.steps.values()) - self.cycles) / self.learning.batch
 
     @property
     def decides(self) -> str:
@@ -111,7 +119,8 @@ def plan_learning(
     """The fastest plan within ``multipliers`` (default: the board's) and all that the board has,
     the link included.
 
-    Every layer gets the fewest multipliers with which it is done in the time of the slowest.
+    Every layer gets the fewest multipliers with which it is done in the time of the slowest; what
+    is left goes where it shortens a batch's end.
     ``in_flight`` (default: as many samples as :class:`~gategrad.trainer.Trainer` takes, fewer where
     memory is short). Raises :class:`GategradError` that says what is short where nothing fits.
     """
@@ -119,7 +128,9 @@ def plan_learning(
     hardware = board is None or technology.multiplier is not None
     most = multipliers or PORTABLE_MULTIPLIERS
     if board and hardware:
-        most = min(MOST_DSPS, board.resources.dsps, multipliers or MOST_DSPS)
+        # Blocks of two multiplications are counted as such where costs are.
+        blocks = min(MOST_DSPS, board.resources.dsps)
+        most = min(blocks * (1 + (technology.multiplier == "SB_MAC16")), multipliers or 10**9)
     kind = "dsp" if hardware else "logic"
     nodes = [node for node in learning.model.nodes if node.op in LINEAR]
     for node in nodes:
@@ -134,7 +145,9 @@ def plan_learning(
         if best is None or count > 1:
             plans = _Plans(learning, options, technology, board, count)
             plan = plans.fastest(times, most)
-            if plan and (best is None or plan.cycles < GAIN * best.cycles):
+            if plan:
+                plan = plans.balanced(plan, times, most)
+            if plan and (best is None or plan.expected < GAIN * best.expected):
                 best = plan
     if best is None:
         raise GategradError(plans.refusal(plans.within(times[-1]), most))
@@ -213,6 +226,34 @@ class _Plans:
             else:
                 low = middle + 1
         return best
+
+    def balanced(self, best: LearnPlan, times: list[int], most: int) -> LearnPlan:
+        """The plan of least ``expected`` cycles whose slowest layer takes up to :data:`SLOWER`
+        times that of ``best``."""
+        near = [time for time in times if best.cycles <= time <= SLOWER * best.cycles]
+        for time in near[:: max(1, len(near) // TRIES)]:
+            plan = self._hurried(self.within(time), most)
+            if not self.short(plan) and plan.expected < best.expected:
+                best = plan
+        return best
+
+    def _hurried(self, plan: LearnPlan, most: int) -> LearnPlan:
+        """``plan`` with multipliers that it leaves, wherever each saves most cycles."""
+        while True:
+            left, gains = most - plan.multipliers, []
+            for name, folding in plan.foldings.items():
+                for option in self.options[name]:
+                    more = option.lanes - folding.mac_lanes
+                    saved = plan.steps[name] - option.time
+                    if 0 < more <= left and saved > 0:
+                        gains.append((saved / more, name, option.folding))
+            for _, name, folding in sorted(gains, key=lambda gain: -gain[0])[:TRIES]:
+                faster = replace(plan, foldings={**plan.foldings, name: folding})
+                if not self.short(faster):
+                    plan = faster
+                    break
+            else:
+                return plan
 
     def within(self, time: int) -> LearnPlan:
         """The fewest multipliers with which every layer is done in ``time``."""

@@ -42,8 +42,8 @@ class UpdateRounding(Enum):
     STOCHASTIC = "stochastic"  # floor(t / 2**shift + noise), noise uniform in [0, 1)
     #: As stochastic, with the lower half of the bits that are dropped as noise for the upper half,
     #: so that no generator is needed: M. Wang et al., "NITI" (2020). The first bit of that noise is
-    #: inverted: where the lowest bits are always zero, as those of a bias's gradient are, rounding is
-    #: to nearest and not down.
+    #: inverted: where the lowest bits are always zero, as those of a bias's gradient are, rounding
+    #: is to nearest and not down.
     DISCARDED = "discarded"
 
 

@@ -1,0 +1,129 @@
+# amaranth: UnusedElaboratable=no
+"""A network that learns, on a board: its plan and its bitstream."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gategrad.boards.board import Board
+from gategrad.boards.build import build as build_bitstream
+from gategrad.boards.build import no_progress
+from gategrad.boards.report import REPORT, BuildReport
+from gategrad.boards.tools import Progress
+from gategrad.boards.top import BoardTop
+from gategrad.data import Dataset
+from gategrad.errors import GategradError
+from gategrad.graph import Network
+from gategrad.learn_core import LearnCore
+from gategrad.learn_plan import LearnPlan, plan_learning
+from gategrad.learning import Learning
+from gategrad.learning_formats import learning_model
+from gategrad.output import output_folder
+from gategrad.plan import FIELDS
+from gategrad.spec_json import spec_to_json
+from gategrad.verbs import SUMMARY, as_board
+
+
+def learning_hash(learning: Learning) -> str:
+    """SHA-256 (hex) of all that decides what is learned: the model it starts from, formats of
+    deltas, updates, loss, batch, seed and rates."""
+    said = {
+        "model": learning.model.hash,
+        "deltas": {name: str(fmt) for name, fmt in learning.deltas.items()},
+        "updates": {name: spec_to_json(spec) for name, spec in learning.updates.items()},
+        "loss": spec_to_json(learning.loss),
+        "batch": learning.batch,
+        "seed": learning.seed,
+        "rates": learning.rates,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class BuiltTrainer:
+    """A bitstream that learns: the plan it was made from, and what place and route says."""
+
+    plan: LearnPlan
+    report: BuildReport | None = None
+
+    def table(self) -> dict[str, Any]:
+        """Plain JSON; resources are estimates where nothing was built."""
+        plan, report = self.plan, self.report
+        board, cycles = plan.board, plan.cycles
+        used: Mapping[str, int] = dataclasses.asdict(plan.cost)
+        hz: float | None = board.default_hz if board else None
+        if report:
+            hz = report.frequency
+            used = {
+                name: report.resources[name].used if name in report.resources else 0
+                for name in FIELDS
+            }
+        available = dataclasses.asdict(board.resources) if board else {}
+        answer: dict[str, Any] = {
+            "network": plan.learning.model.name,
+            "hash": learning_hash(plan.learning),
+            "board": board.name if board else None,
+            "batch": plan.learning.batch,
+            "multipliers": plan.multipliers,
+            "cycles_per_sample": cycles,
+            "decides": plan.decides,
+            "useful": plan.macs(plan.decides) / plan.foldings[plan.decides].mac_lanes / cycles,
+            "samples_per_second": hz / cycles if hz else None,
+            "resources": {
+                name: {"used": used[name], "available": available.get(name)} for name in FIELDS
+            },
+            "layers": [
+                {"name": name, "pe": f.pe, "simd": f.simd, "multiplier": f.multiplier,
+                 "cycles": plan.steps[name], "macs": plan.macs(name)}
+                for name, f in plan.foldings.items()
+            ],
+        }  # fmt: skip
+        if report:
+            answer |= {
+                "estimate": dataclasses.asdict(plan.cost), "fmax_mhz": report.fmax / 1e6,
+                "clock_mhz": report.frequency / 1e6, "bitstream": report.bitstream,
+                "baud": report.baud,
+            }  # fmt: skip
+        return answer
+
+
+def plan_trainer(
+    network: Network, data: Dataset, board: Board | str | None = None
+) -> BuiltTrainer:
+    """The plan of what ``gategrad train --backend`` learns, by the same formats and rates.
+
+    Raises :class:`GategradError` for what cannot learn or does not fit.
+    """
+    learning = learning_model(network, None, network.learning, data)
+    return BuiltTrainer(plan_learning(learning, as_board(board)))
+
+
+def build_trainer(
+    plan: LearnPlan,
+    directory: str | Path,
+    *,
+    frequency: float | None = None,
+    seed: int = 1,
+    progress: Progress = no_progress,
+) -> BuiltTrainer:
+    """The bitstream of ``plan`` into ``directory``; ``frequency`` in Hz is what to aim for.
+
+    Samples come over the link with their label behind them (:class:`LearnCore`), and their outputs
+    go back. Raises :class:`GategradError` for a plan without a board.
+    """
+    if plan.board is None:
+        raise GategradError("a bitstream needs a board; see `gategrad boards`")
+    if frequency is not None and not 0 < frequency < math.inf:
+        raise GategradError(f"a frequency must be above 0 Hz and finite, not {frequency:g}")
+    with output_folder(directory, REPORT, "build") as work:
+        core = LearnCore(plan.trainer())
+        top = BoardTop(plan.board, core, learning_hash(plan.learning), frequency)
+        report = build_bitstream(plan.board, top, work, progress=progress, seed=seed)
+        built = BuiltTrainer(plan, report)
+        (work / SUMMARY).write_text(json.dumps(built.table(), indent=2) + "\n")
+    return built
