@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import imports, learning, networks, training_rate
+from bench import imports, learning, learning_builds, networks, training_rate
 from bench.alone import measure
 from bench.models import MODELS, data_of, model
 from gategrad.backends import simulate
@@ -111,7 +111,9 @@ CASES: dict[str, Callable[[Path], dict]] = {
     "imports: hls4ml": imports.hls4ml,
     "imports: fixtures": imports.fixtures,
     "imports: time": imports.million,
-} | dict(learning.cases()) | {"learning: rates": training_rate.rates}
+} | dict(learning.cases()) | {
+    "learning: rates": training_rate.rates,
+} | dict(learning_builds.cases())
 
 
 if __name__ == "__main__":

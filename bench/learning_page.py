@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from bench.learning_build_page import build_goals, build_sections
 from bench.network_page import Goal, table
 
 Results = dict[str, Any]
@@ -61,7 +62,7 @@ def narrowest(found: Results, key: str, points: float = 0.5) -> int | None:
 def learning_goals(results: Results) -> list[Goal]:
     """A row for every goal whose case was run."""
     found = _mine(results)
-    return [*_accuracies(found), *_equal(found), *_speeds(found)]
+    return [*_accuracies(found), *_equal(found), *_speeds(found), *build_goals(results)]
 
 
 def _accuracies(found: Results) -> Iterator[Goal]:
@@ -146,7 +147,7 @@ def learning_sections(results: Results) -> list[str]:
         parts.append(_batches(found["mnist"]["batches"]))
     if "rates" in found:
         parts.append(_rates(found["rates"]))
-    return parts
+    return parts + build_sections(results)
 
 
 def _perceptrons(pairs: Results) -> str:
