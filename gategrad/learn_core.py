@@ -1,22 +1,23 @@
 # amaranth: UnusedElaboratable=no
 """A trainer as the link of a board sees it: samples that end with their label."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, flipped
 
 from gategrad.errors import GategradError
+from gategrad.hdl.counter import count
+from gategrad.hdl.resize import Resize
 from gategrad.hdl.slice import Slice
-from gategrad.hdl.streams import beats, connect, tensor_stream
+from gategrad.hdl.streams import connect, tensor_stream
 from gategrad.trainer import Trainer
 
 
 class LearnCore(wiring.Component):
     """``trainer`` with one stream in and one out, so that a board's link can carry it.
 
-    A frame of ``i`` is a sample, padded to whole beats, and one beat more whose first element is
-    the label plus 1, or 0 for a sample that is only inferred; ``o``: its raw outputs. A sample
-    begins to be computed while it comes, and learns once its label has come.
+    A frame of ``i``, an element a beat, is a sample and one element more: the label plus 1, or 0
+    for a sample that is only inferred; ``o``: its raw outputs. At most a beat every other cycle.
 
     Raises :class:`GategradError` for inputs too narrow for the labels.
     """
@@ -24,10 +25,8 @@ class LearnCore(wiring.Component):
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
         model = trainer.learning.model
-        self.lanes = trainer.lanes_in
-        self.sample_beats = beats(model.input.size, self.lanes)
-        self.inputs = self.lanes * (self.sample_beats + 1)
-        self.outputs = model.outputs
+        self.size, self.outputs = model.input.size, model.outputs
+        self.inputs = self.size + 1
         fmt, classes = model.input.format, max(2, model.outputs)
         if classes >= 1 << fmt.width:
             raise GategradError(
@@ -35,34 +34,36 @@ class LearnCore(wiring.Component):
                 "which they travel; give the input more bits"
             )
         super().__init__({
-            "i": In(tensor_stream(fmt, self.lanes)), "o": Out(tensor_stream(model.out)),
+            "i": In(tensor_stream(fmt)), "o": Out(tensor_stream(model.out)),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.trainer = trainer = self.trainer
-        # The link's beats are far from all that decides whether one is taken.
-        fmt = trainer.learning.model.input.format
-        m.submodules.slice = register = Slice(fmt, self.lanes, full_rate=False)
+        fmt, lanes = trainer.learning.model.input.format, trainer.lanes_in
+        # The link is far from all that decides whether a beat is taken.
+        m.submodules.slice = register = Slice(fmt, full_rate=False)
         connect(m, flipped(self.i), register.i)
-        beats_in = register.o
-        beat = Signal(range(self.sample_beats + 1))
-        label = Signal()
-        width = len(trainer.i_label.payload.value)
-        first = beats_in.payload.as_value()[: fmt.width]
+        source, sample = register.o, trainer.i
+        if lanes > 1:
+            m.submodules.resize = resize = Resize(
+                fmt, elements=self.size, lanes_in=1, lanes_out=lanes, technology=trainer.technology
+            )
+            connect(m, resize.o, trainer.i)
+            sample = resize.i
+        label, at_label = trainer.i_label, Signal()
+        taken = source.valid & source.ready
+        _, last = count(m, taken, self.inputs, "element")
+        value = source.payload.as_value()
         m.d.comb += [
-            label.eq(beat == self.sample_beats),
-            trainer.i.payload.eq(beats_in.payload),
-            trainer.i.valid.eq(beats_in.valid & ~label),
-            trainer.i_label.payload.learn.eq(first.any()),
-            trainer.i_label.payload.value.eq((first - 1)[:width]),
-            trainer.i_label.valid.eq(beats_in.valid & label),
-            beats_in.ready.eq((trainer.i.ready & ~label) | (trainer.i_label.ready & label)),
+            at_label.eq(last),
+            sample.payload.eq(source.payload),
+            sample.valid.eq(source.valid & ~at_label),
+            label.payload.learn.eq(value.any()),
+            label.payload.value.eq((value - 1)[: len(label.payload.value)]),
+            label.valid.eq(source.valid & at_label),
+            source.ready.eq(Mux(at_label, label.ready, sample.ready)),
         ]
-        with m.If(beats_in.valid & beats_in.ready):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(label):
-                m.d.sync += beat.eq(0)
         m.submodules.out = out = Slice(trainer.learning.model.out)
         connect(m, trainer.o, out.i)
         connect(m, out.o, flipped(self.o))

@@ -29,11 +29,9 @@ def test_samples_and_labels(lanes):
     )
     core = LearnCore(plan.trainer(simulated=True))
     fmt = learning.model.input.format
-    assert core.outputs == 3 and core.inputs == lanes * (-(-3 // lanes) + 1)
-    frames = np.zeros((len(x), core.inputs), np.int64)
-    frames[:, :3], frames[:, -lanes] = x, targets + 1
-    lane = (frames & ((1 << fmt.width) - 1)).reshape(-1, lanes)
-    beats = sum(lane[:, k] << k * fmt.width for k in range(lanes)).astype(np.uint64)
+    assert core.outputs == 3 and core.inputs == 4
+    frames = np.column_stack([x, targets + 1])
+    beats = (frames & ((1 << fmt.width) - 1)).reshape(-1).astype(np.uint64)
     design = AmaranthStreams(core)
     result = design.run(
         {"i": beats}, {"o": 3 * len(x)}, max_cycles=100_000, stalls=Stalls(1, 0.2, 0.2)
