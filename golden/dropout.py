@@ -25,7 +25,7 @@ from gategrad.golden.noise import BITS, Noise
 #: Bits of a threshold that :func:`dropping` uses: comparing more of a word costs more.
 SHARE_BITS = 16
 #: How far the share that is dropped may be from the one that is wanted.
-TOLERANCE = 1 / 512
+TOLERANCE = 1 / 128
 MAX_SHIFT = 8
 
 
@@ -60,19 +60,23 @@ class DropoutSpec:
 
 
 def dropping(dropped: float) -> tuple[int, int, int]:
-    """``threshold``, ``multiplier`` and ``shift`` that drop a share of elements, to 1/512 of all;
-    the half and three quarters, and so on, exactly.
+    """``threshold``, ``multiplier`` and ``shift`` that drop a share of elements, to 1/128 of all;
+    the half and three quarters, and so on, exactly. Of the multipliers it is one with the fewest
+    signed digits, which are an addition each.
 
     Raises ``ValueError`` for a share outside 0.01 to 0.99.
     """
     if not 0.01 <= dropped <= 0.99:
         raise ValueError(f"dropout must be a share of 0.01 to 0.99, not {dropped}")
+    found = []
     for shift in range(MAX_SHIFT + 1):
         multiplier = round((1 << shift) / (1 - dropped))
         share = 1 - (1 << shift) / multiplier
-        if share > 0 and abs(share - dropped) <= TOLERANCE:
-            return round(share * (1 << SHARE_BITS)) << BITS - SHARE_BITS, multiplier, shift
-    raise AssertionError("a shift of 8 comes close to every share")
+        if share > 0 and abs(share - dropped) <= TOLERANCE and multiplier < 1 << 10:
+            digits = (multiplier ^ 3 * multiplier).bit_count()  # of the canonical form
+            found.append((digits, shift, multiplier, share))
+    _, shift, multiplier, share = min(found)
+    return round(share * (1 << SHARE_BITS)) << BITS - SHARE_BITS, multiplier, shift
 
 
 def seed_of(seed: int, place: int) -> int:

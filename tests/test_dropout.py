@@ -12,6 +12,7 @@ from gategrad.golden.dropout import DropoutSpec, dropping
 from gategrad.golden.format import Format
 from gategrad.golden.noise import Noise
 from gategrad.hdl.dropout import Dropout
+from gategrad.hdl.multiplier import signed_digits
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
 
 X, DELTA, DX = Format(8, 4, signed=False), Format(9, 6), Format(7, 4)
@@ -71,12 +72,12 @@ def test_words_go_on():
     assert (np.concatenate(rows) == y).all() and one.state == whole.state
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.3, 0.5, 0.6, 0.75, 0.99])
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.2, 0.25, 0.3, 0.5, 0.6, 0.75, 0.99])
 def test_share(share):
     """As many are dropped as were asked for, and the mean stays."""
     limit, multiplier, shift = dropping(share)
     exact = limit / 2**32
-    assert limit % (1 << 16) == 0 and abs(exact - share) < 1 / 500
+    assert limit % (1 << 16) == 0 and abs(exact - share) < 1 / 127
     assert abs((1 - exact) * multiplier / 2**shift - 1) < 2**-9
     wide = Format(16, 0)
     spec = DropoutSpec(1000, wide, limit, multiplier, shift)
@@ -89,6 +90,12 @@ def test_share(share):
 def test_shares_that_are_exact():
     assert dropping(0.5) == (HALF, 2, 0) and dropping(0.75) == (3 << 30, 4, 0)
     assert dropping(0.2)[1:] == (5, 2)
+
+
+def test_every_share_has_few_additions():
+    for percent in range(1, 100):
+        _, multiplier, _ = dropping(percent / 100)
+        assert len(signed_digits(multiplier)) <= 4
 
 
 def test_masks_are_independent():
@@ -111,8 +118,11 @@ def test_masks_are_independent():
     [(1, 0, X), (2, 0, X), (2, 0, Format(6, 2)), (71, 6, X), (5, 2, Format(6, 2))],
     ids=str,
 )
-@pytest.mark.parametrize("technology", [PORTABLE, ECP5, ICE40UP], ids=lambda t: t.name)
-@pytest.mark.parametrize("stall", [0.4, 0])
+@pytest.mark.parametrize(
+    "technology, stall",
+    [(PORTABLE, 0), (PORTABLE, 0.4), (ECP5, 0.4), (ICE40UP, 0.4)],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_gateware(size, in_flight, multiplier, shift, x, technology, stall):
     spec = DropoutSpec(size, x, HALF, multiplier, shift)
     values, d, learn = at_random(spec, max(3, 60 // size), seed=size)
