@@ -21,7 +21,7 @@ class WeightAccess(Component):
     while ``reading`` the memory is to show ``row`` in ``data`` ``latency`` cycles later; with
     ``writing`` it takes ``word`` into ``row``.
 
-    Rate: a row in ``lanes`` cycles, with 1 more to write and ``latency`` + 2 to read it.
+    Rate: a beat a cycle in; out of it a beat in two cycles, and ``latency`` + 2 cycles a row.
     """
 
     def __init__(
@@ -49,29 +49,36 @@ class WeightAccess(Component):
         m = Module()
         width = self.fmt.width
         word = self.word
+        # A beat moves the whole word a cycle after it was taken: that many flip-flops are far away.
         sending, sent, move = Signal(), Signal(), Signal()
+        taken = Signal.like(self.load.payload[0])
         _, last = count(m, move, self.lanes, "lane")
         left = move & last & sending
         row, last_row = count(m, self.writing | left, self.rows, "row")
         m.d.comb += [
             self.row.eq(row),
-            self.load.ready.eq(self.free & ~self.dumping & ~self.writing),
-            self.dump.valid.eq(sending),
+            self.load.ready.eq(self.free & ~self.dumping),
+            self.dump.valid.eq(sending & ~move),
             self.dump.payload[0].eq(word[:width].as_signed() if self.fmt.signed else word[:width]),
-            move.eq((self.load.valid & self.load.ready) | (self.dump.valid & self.dump.ready)),
             self.reading.eq(self.dumping & self.free & ~sending & ~sent),
         ]
         m.d.sync += [
+            taken.eq(self.load.payload[0]),
+            move.eq((self.load.valid & self.load.ready) | (self.dump.valid & self.dump.ready)),
             self.writing.eq(move & last & ~sending),
             sent.eq(self.dumping & (sent | (left & last_row))),
         ]
         waiting = Signal(range(self.latency + 2))
+        fetched = Signal()
+        m.d.sync += fetched.eq(self.reading & (waiting == self.latency + 1))
         with m.If(move):
-            m.d.sync += word.eq(Cat(word[width:], self.load.payload[0]))
+            m.d.sync += word.eq(Cat(word[width:], taken))
             with m.If(last):
                 m.d.sync += sending.eq(0)
-        with m.Elif(self.reading):
+        with m.If(fetched):
+            m.d.sync += [word.eq(self.data), sending.eq(1)]
+        with m.If(self.reading & ~fetched):
             m.d.sync += waiting.eq(waiting + 1)
             with m.If(waiting == self.latency + 1):
-                m.d.sync += [word.eq(self.data), sending.eq(1), waiting.eq(0)]
+                m.d.sync += waiting.eq(0)
         return m
