@@ -24,6 +24,8 @@ from gategrad.verbs import FILL, LINK, MOST_DSPS
 PORTABLE_MULTIPLIERS = 64
 #: Cycles between two jobs of a layer.
 BETWEEN = 2
+#: Cycles after which a gradient may be added to again.
+AGAIN = 5
 #: Share of its time that a layer gives for a simpler folding of as many multipliers.
 CLOSE = 0.02
 #: How much slower a layer may be if the ends of batches gain by it, and how many ways are tried.
@@ -101,8 +103,10 @@ def steps(learning: Learning, node: Node, folding: LearnFolding) -> int:
     """Cycles of all jobs of a layer for a sample that learns."""
     tiles = Tiles(node.spec, folding.pe, folding.simd)
     window = tiles.window
-    forward = window.pixels * tiles.depth + BETWEEN
-    total = forward * (1 + (node.name in learning.updates))
+    total = window.pixels * tiles.depth + BETWEEN
+    if node.name in learning.updates:
+        accumulates = learning.batch * window.pixels > 1
+        total += window.pixels * max(tiles.depth, AGAIN * accumulates) + BETWEEN
     if learning.dx_formats(node)[0] is not None:
         places = window.height * window.width * tiles.groups
         total += places * tiles.channel_blocks * tiles.taps * tiles.filter_blocks + BETWEEN

@@ -5,12 +5,13 @@ import time
 import numpy as np
 import pytest
 from learning_support import learning as graph
-from trainer_support import dense
+from trainer_support import dense, plan_of
 
 from gategrad import GategradError
 from gategrad.boards.board import find_board
 from gategrad.data import Dataset
 from gategrad.graph import Learn, Network
+from gategrad.hdl.technology import ECP5
 from gategrad.hdl.tiles import Tiles
 from gategrad.layers import Dense
 from gategrad.learn_layouts import LearnFolding
@@ -37,6 +38,18 @@ def test_steps():
     # Four channels by two lanes leave none for the bias: three words of a filter.
     assert steps(learning, b, LearnFolding(3, 2)) == 2 * (2 * 3 + BETWEEN) + 2 * 2 + BETWEEN
     assert Tiles(b.spec, 3, 2).depth == 6
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", ["dense", "residual", "concatenated", "pools"])
+def test_steps_are_those_of_the_layers(name, batch):
+    """Gateware counts its own steps; between jobs a few cycles are lost."""
+    learning = graph(name, Learn(batch=batch))
+    for seed in range(4):
+        plan = plan_of(learning, ECP5, most=6, seed=seed)
+        for layer, unit in plan.trainer().layers.items():
+            jobs = 1 + (unit.update is not None) + (unit.dx is not None)
+            assert plan.steps[layer] == unit.cycles + BETWEEN * jobs
 
 
 def least(learning: Learning, most: int) -> int:

@@ -39,8 +39,8 @@ def test_every_loss(loss, outputs, batch):
     check(learning, x, targets, simulator="amaranth")
 
 
-def test_xor_is_learned():
-    """In the integers of gateware, from both classes at 50 % to all four right."""
+def test_sigmoids_learn():
+    """Two layers of them, with a batch of one: what XOR takes."""
     net = Network(
         (Dense(2, activation="sigmoid", name="h"), Dense(1, activation="sigmoid", name="o")),
         Input((2,), Format(8, 7, signed=False)), "xor", trainable=True,
