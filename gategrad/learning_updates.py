@@ -14,6 +14,7 @@ from gategrad.golden.update import (
     UpdateRounding,
     UpdateSpec,
     real_decay,
+    real_factor,
     real_momentum,
     real_rate,
 )
@@ -73,7 +74,13 @@ def update_spec(
         if not 0 <= shift <= 61:
             raise GategradError(f"{where}: a rate of {settings.rate:g} takes a shift of {shift}")
     else:
-        rate, shift, _ = real_rate(settings.rate, settings.batch, weight, gradient, RATE_BITS)
+        try:
+            rate, shift, _ = real_rate(settings.rate, settings.batch, weight, gradient, RATE_BITS)
+        except ValueError as error:
+            other = "lower" if real_factor(settings.rate, settings.batch, weight, gradient) > 1 else (
+                "greater"
+            )
+            raise GategradError(f"{where}: [learn] rate: {error}; take a {other} one") from None
     decay = 0
     if settings.weight_decay:
         # A decay is finer with a greater shift, for which the rate grows.

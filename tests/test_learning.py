@@ -191,6 +191,8 @@ def test_rates_that_do_nothing_or_too_much():
     assert learning("dense", replace(nearest, rounding="stochastic", weight_bits=16))
     with pytest.raises(GategradError, match=r"layer '[ab]': updates saturate"):
         learning("dense", Learn(rate=4.0, epochs=1, formats={"a.weight": "Q-2.16"}))
+    with pytest.raises(GategradError, match=r"layer 'a': \[learn\] rate: .* take a lower one"):
+        learning("dense", Learn(rate=1000.0, epochs=1))
     with pytest.raises(GategradError, match="diverges in floating point"):
         learning("dense", Learn(rate=1000.0, loss="squared_error", epochs=100))
 
