@@ -77,9 +77,8 @@ def update_spec(
         try:
             rate, shift, _ = real_rate(settings.rate, settings.batch, weight, gradient, RATE_BITS)
         except ValueError as error:
-            other = "lower" if real_factor(settings.rate, settings.batch, weight, gradient) > 1 else (
-                "greater"
-            )
+            factor = real_factor(settings.rate, settings.batch, weight, gradient)
+            other = "lower" if factor > 1 else "greater"
             raise GategradError(f"{where}: [learn] rate: {error}; take a {other} one") from None
     decay = 0
     if settings.weight_decay:
