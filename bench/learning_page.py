@@ -224,7 +224,8 @@ def _formats(found: Results) -> str:
     bits = {key: narrowest(found, key) for key in ("weight", "activation", "delta")}
     return (
         "## Learning: bits\n\n`python -m bench \"learning: formats\"`: 784-32-10, one pass over "
-        "4,000 images of MNIST in batches of 8, stochastic rounding of updates, mean of 8 seeds; "
+        "4,000 images of MNIST in batches of 8, stochastic rounding of updates, mean of "
+        f"{len(found['float']['accuracies'])} seeds; "
         f"floating point reaches {found['float']['accuracy']:.2%}. Within half a point of it are "
         f"weights down to {bits['weight']} bits, activations down to {bits['activation']} and "
         f"deltas down to {bits['delta']}, the others at 16.\n\n"
