@@ -207,7 +207,13 @@ class LearnLinear(Component):
     def _reads(self) -> int:
         """Cycles from a step to its words, among them registers of addresses and behind pages."""
         pages = [part for part in (self.x_pages, self.d_pages) if part is not None]
-        return max(self.memory.latency, *(part.latency + 1 for part in pages)) + 1
+        behind = 1 + self._spread
+        return max(self.memory.latency, *(part.latency + behind for part in pages)) + 1
+
+    @property
+    def _spread(self) -> int:
+        """Registers between words and operands: hardware multipliers of an ECP5 lie far apart."""
+        return int(self.technology.family == "ecp5")
 
     @property
     def _w_latency(self) -> int:
@@ -359,6 +365,7 @@ class LearnLinear(Component):
         """Addresses to memories, words to operands; returns ``valid``, ``last`` and ``job`` of the
         step as they stand beside its products, and the products."""
         reads, memory = self._reads, self.memory
+        there = reads - 1 - self._spread  # the cycle in which words are
         forward = steps.job == Job.FORWARD
         # Pages change only between jobs, and steps follow them by `_late` cycles.
         x_base = Mux(
@@ -373,15 +380,18 @@ class LearnLinear(Component):
         for name, pages, place in places:
             at = Signal(range(pages.memory.depth), name=name, reset_less=True)
             m.d.sync += at.eq(place)
-            m.d.comb += pages.address.eq(delayed(m, at, reads - 2 - pages.latency, name))
+            m.d.comb += pages.address.eq(delayed(m, at, there - 1 - pages.latency, name))
         row = delayed(m, steps.address, reads - self._w_latency, "w_at")
         m.d.comb += [self.row.eq(row), memory.enable.eq(1)]
         m.d.sync += memory.address.eq(self.row)
         # Beside the words: what kind of step this is.
         shown = steps.inside & ~steps.bias if self.tiles.own_bias else steps.inside
         seen = steps.inside | (steps.job != Job.DELTA)
-        beside = delayed(m, Cat(shown, seen, steps.bias), reads - 1, "shown")
-        xs, ds = self._words(m, *beside)
+        beside = delayed(m, Cat(shown, seen, steps.bias), there, "shown")
+        xs, ds = (
+            [delayed(m, word, self._spread, f"{name}_{k}_spread") for k, word in enumerate(words)]
+            for name, words in zip("xd", self._words(m, *beside), strict=True)
+        )
         kinds = Cat(forward, steps.job == Job.GRADIENT)
         kinds = delayed(m, kinds, reads, "word_kind")
         self._operands(m, kinds, xs, ds)
