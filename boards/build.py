@@ -74,11 +74,13 @@ def build(
     frequency: float | None = None,
     progress: Progress = no_progress,
     seed: int = 1,
+    most_connections: int = MOST_CONNECTIONS,
 ) -> BuildReport:
     """Build ``top`` for ``board`` into ``directory``: ``top.bin`` or ``top.bit``, ``build.json``.
 
     ``frequency`` in Hz, None for ``top``'s, is what to aim for. Where place and route does not meet
     it, another seed is tried and then the PLL is lowered to what was met, and all is built again.
+    ``most_connections``: of a design for nextpnr's first router, on ECP5.
 
     Raises :class:`GategradError`, and leaves ``directory`` as it was, when a tool is missing, the
     design does not fit, or no clock is met.
@@ -95,7 +97,7 @@ def build(
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
         work = Path(scratch) / "build"
-        report = _build_until_met(board, top, work, progress, seed)
+        report = _build_until_met(board, top, work, progress, seed, most_connections)
         if directory.exists():
             directory.rename(Path(scratch) / "previous")
         work.rename(directory)
@@ -106,12 +108,12 @@ def _replaceable(directory: Path) -> bool:
     return (directory / REPORT).exists() or not any(directory.iterdir())
 
 
-def _build_until_met(board, top, work, progress, seed) -> BuildReport:
+def _build_until_met(board, top, work, progress, seed, most) -> BuildReport:
     margin = 1 + board.clock_tolerance
     aim, best, seeds = top.frequency, 0.0, iter(range(seed, seed + ATTEMPTS))
     shares = iter(SHARES)
     while True:
-        commands, here = _synthesise(board, top, work, progress), 0.0
+        commands, here = _synthesise(board, top, work, progress, most), 0.0
         for attempt in range(SEEDS):
             if (seed := next(seeds, None)) is None:
                 raise GategradError(
@@ -146,7 +148,9 @@ def plan(board: Board, top: BoardTop):
     )
 
 
-def _synthesise(board, top, work, progress) -> dict[str, list[str]]:
+def _synthesise(
+    board, top, work, progress, most=MOST_CONNECTIONS
+) -> dict[str, list[str]]:
     """Write the plan into ``work`` and synthesise it. Returns the plan's commands by tool."""
     files = plan(board, top)
     files.extract(work)
@@ -156,7 +160,7 @@ def _synthesise(board, top, work, progress) -> dict[str, list[str]]:
     if not board.is_ice40:
         netlist = work / "top.json"
         place_multipliers(netlist, sites(board.platform().device))
-        if connections(netlist) > MOST_CONNECTIONS:
+        if connections(netlist) > most:
             commands[_tool(commands, "nextpnr")] += ["--router", "router2"]
     return commands
 

@@ -71,9 +71,15 @@ class LearnPlan:
 
     @property
     def expected(self) -> float:
-        """Cycles a sample with batches as they are: the last sample of each goes through all layers
-        before the next begins."""
-        return self.cycles + (sum(self.steps.values()) - self.cycles) / self.learning.batch
+        """Cycles a sample with batches as they are, about.
+
+        The last sample of a batch goes through all layers before the next batch begins. And two
+        layers that take nearly as long wait for each other: simulated, 64-32-10 with layers of 196
+        and 202 cycles took 303 a sample, with 246 and 138 it took 248.
+        """
+        most, *others = sorted(self.steps.values(), reverse=True)
+        second = others[0] if others else 0
+        return most + sum(others) / self.learning.batch + 0.4 * second * (second / most) ** 4
 
     @property
     def decides(self) -> str:

@@ -93,7 +93,6 @@ def test_a_large_board():
     macs = sum(plan.macs(name) for name in plan.foldings)
     assert macs / plan.multipliers < plan.cycles < 1.2 * macs / plan.multipliers
     first = plan.foldings["h"]
-    assert 784 % first.simd == 0 or first.simd & (first.simd - 1) == 0
     assert first.lanes_in == first.simd
     have = board.resources
     assert plan.cost.luts <= have.luts and plan.cost.brams <= have.brams
