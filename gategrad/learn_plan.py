@@ -141,27 +141,53 @@ def plan_learning(
         # Blocks of two multiplications are counted as such where costs are.
         blocks = min(MOST_DSPS, board.resources.dsps)
         most = min(blocks * (1 + (technology.multiplier == "SB_MAC16")), multipliers or 10**9)
-    kind = "dsp" if hardware else "logic"
     nodes = [node for node in learning.model.nodes if node.op in LINEAR]
-    for node in nodes:
-        _check_operands(learning, node, technology, kind)
-    options = {node.name: _options(learning, node, most, kind) for node in nodes}
-    # None is faster than the slowest layer alone with all multipliers.
-    floor = max(min(o.time for o in found) for found in options.values())
-    times = sorted({o.time for found in options.values() for o in found if o.time >= floor})
-    counts = [in_flight] if in_flight else range(min(IN_FLIGHT, learning.batch), 0, -1)
-    best = None
-    for count in counts:
-        if best is None or count > 1:
-            plans = _Plans(learning, options, technology, board, count)
-            plan = plans.fastest(times, most)
-            if plan:
-                plan = plans.balanced(plan, times, most)
-            if plan and (best is None or plan.expected < GAIN * best.expected):
-                best = plan
+    kinds = {node.name: "dsp" if hardware else "logic" for node in nodes}
+    search = _Search(learning, technology, board, most, in_flight)
+    best, short, refusal = search.best(kinds)
+    # Where the multipliers do not even suffice for one a layer, small layers do without.
+    for node in sorted(nodes, key=lambda node: node.spec.macs):
+        if best is None and short == "dsps":
+            kinds[node.name] = "logic"
+            best, short, _ = search.best(kinds)
     if best is None:
-        raise GategradError(plans.refusal(plans.within(times[-1]), most))
+        raise GategradError(refusal)
     return best
+
+
+@dataclass(frozen=True)
+class _Search:
+    """For the fastest plan, given of what each layer's multipliers are made."""
+
+    learning: Learning
+    technology: Technology
+    board: Board | None
+    most: int
+    in_flight: int | None
+
+    def best(self, kinds: Mapping[str, str]) -> tuple[LearnPlan | None, str, str]:
+        """The plan, or None, what is short, and a sentence about that."""
+        learning, most = self.learning, self.most
+        options = {}
+        for name, kind in kinds.items():
+            node = learning.model.node(name)
+            _check_operands(learning, node, self.technology, kind)
+            options[name] = _options(learning, node, most, kind)
+        # None is faster than the slowest layer alone with all multipliers.
+        floor = max(min(o.time for o in found) for found in options.values())
+        times = sorted({o.time for found in options.values() for o in found if o.time >= floor})
+        counts = range(min(IN_FLIGHT, learning.batch), 0, -1)
+        best = None
+        for count in [self.in_flight] if self.in_flight else counts:
+            if best is None or count > 1:
+                plans = _Plans(learning, options, self.technology, self.board, count)
+                plan = plans.fastest(times, most)
+                if plan:
+                    plan = plans.balanced(plan, times, most)
+                if plan and (best is None or plan.expected < GAIN * best.expected):
+                    best = plan
+        least = plans.within(times[-1])
+        return best, plans.short(least), plans.refusal(least, most)
 
 
 def _check_operands(learning: Learning, node: Node, technology: Technology, kind: str) -> None:
