@@ -59,7 +59,8 @@ def test_holds_its_depth(technology, depth):
 
 def test_memory_by_size():
     assert Fifo(FMT, 1, 8, ECP5).cost().brams == 0
-    assert Fifo(FMT, 4, 500, ECP5).cost().brams == 2  # a written one is 18 bits wide
+    assert Fifo(FMT, 4, 500, ECP5).cost().brams == 1  # 512 rows of 36 bits
+    assert Fifo(FMT, 4, 600, ECP5).cost().brams == 2  # 1,024 rows of 18
     assert Fifo(FMT, 4, 500, ICE40UP).cost().brams == 3
     with pytest.raises(ValueError, match="0 beats"):
         Fifo(FMT, 1, 0, ECP5)

@@ -207,8 +207,8 @@ def test_cost_is_of_what_the_ring_holds():
         assert "_ports_made" not in dut.__dict__
         return result
 
-    assert cost(64, lanes=8).brams == 4  # 133 words of 64 bits: 1,024 rows of 18 a block
-    assert cost(64, lanes=8, taps=3).brams == 4 * 4
+    assert cost(64, lanes=8).brams == 2  # 133 words of 64 bits: 512 rows of 36 a block
+    assert cost(64, lanes=8, taps=3).brams == 4 * 2
     assert cost(64, ICE40, lanes=8).brams == 4  # 256 rows of 16 bits
     assert cost(64, ICE40, lanes=4).brams == 4  # 266 words of 32 bits: 512 rows of 8 a block
     assert cost(64, lanes=8, storage="logic").brams == 0
