@@ -209,7 +209,9 @@ def _cycles(network: Network, data: Dataset, batch: int) -> dict[str, Any]:
 
 def counted(plan: LearnPlan, data: Dataset) -> dict[str, Any]:
     """Cycles a sample in Verilator, and the share of multiplier-cycles that are useful there."""
-    x, y = data.x_train[: BEFORE + COUNTED], data.y_train[: BEFORE + COUNTED]
+    # Again from the first where there are few.
+    order = np.arange(BEFORE + COUNTED) % len(data.x_train)
+    x, y = data.x_train[order], data.y_train[order]
     golden = Learner(plan.learning)
     golden.step(x, y)
     with SimulatedTrainer(plan.learning, "verilator", plan) as device:
