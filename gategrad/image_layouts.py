@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from itertools import product
 
 from gategrad.golden.conv import ConvSpec
-from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.add import Add
 from gategrad.hdl.concatenate import Concatenate
 from gategrad.hdl.conv import Conv, ConvFolding, is_depthwise
-from gategrad.hdl.global_pool import GlobalPool
+from gategrad.hdl.global_pool import GlobalPool, pool_unit
 from gategrad.hdl.grey import Grey
 from gategrad.hdl.pool import Pool
 from gategrad.hdl.streams import beats
@@ -135,13 +134,6 @@ def pool(node: Node, context: Context) -> list[Layout]:
 def pool_hardware(node: Node, params, layout: Layout, technology: Technology) -> Pool | GlobalPool:
     """The gateware of a pooling."""
     return pool_unit(node.spec, layout.lanes_in, technology)
-
-
-def pool_unit(spec: PoolSpec, lanes: int, technology: Technology) -> Pool | GlobalPool:
-    """A pooling of the whole image stores no image."""
-    window = spec.window
-    whole = window.kernel == (window.height, window.width) and not any(window.padding)
-    return (GlobalPool if whole else Pool)(spec, lanes, technology)
 
 
 def add(node: Node, context: Context) -> list[Layout]:

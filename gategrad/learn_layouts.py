@@ -13,6 +13,7 @@ from gategrad.golden.backward import derivative
 from gategrad.golden.format import Format
 from gategrad.hdl.activation import Activation
 from gategrad.hdl.dropout import Dropout
+from gategrad.hdl.global_pool import pool_unit
 from gategrad.hdl.grey import Grey
 from gategrad.hdl.learn_activation import LearnActivation
 from gategrad.hdl.learn_add import LearnAdd
@@ -20,7 +21,6 @@ from gategrad.hdl.learn_concatenate import LearnConcatenate
 from gategrad.hdl.learn_linear import LearnLinear
 from gategrad.hdl.learn_pool import LearnPool
 from gategrad.hdl.technology import Technology
-from gategrad.image_layouts import pool_unit
 from gategrad.learning import Learning
 from gategrad.model import Node
 

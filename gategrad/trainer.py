@@ -205,7 +205,7 @@ class Trainer(wiring.Component):
     @property
     def elements(self) -> int:
         """Weights, with padding, that :meth:`pack` makes and ``dump`` gives."""
-        return sum(layer.tiles.depth * layer.pe * layer.simd for layer in self.layers.values())
+        return sum(layer.tiles.elements for layer in self.layers.values())
 
     def pack(self, model: Model) -> np.ndarray:
         """The weights of ``model``, as ``load`` takes them."""
@@ -220,7 +220,7 @@ class Trainer(wiring.Component):
         """Parameters of all layers, as those of a model, from what ``dump`` gives."""
         params, at = {}, 0
         for name, layer in self.layers.items():
-            size = layer.tiles.depth * layer.pe * layer.simd
+            size = layer.tiles.elements
             found = layer.tiles.unfold(elements[at : at + size])
             found["bias"] = found["bias"] << layer.spec.x.frac
             params[name], at = found, at + size
@@ -402,7 +402,7 @@ class Trainer(wiring.Component):
     def _host(self, m: Module) -> None:
         """Weights of one layer after another."""
         layers = list(self.layers.values())
-        lengths = [layer.tiles.depth * layer.pe * layer.simd for layer in layers]
+        lengths = [layer.tiles.elements for layer in layers]
         which = Signal(range(len(layers)))
         left = Signal(range(max(lengths) + 1), init=lengths[0])
         moved, given = Signal(), Signal()

@@ -9,6 +9,7 @@ from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.pool import Pool
 from gategrad.hdl.reduce import (
     Reduce,
     accumulator,
@@ -129,3 +130,10 @@ class GlobalPool(Component):
         with m.If(valid & go & last):
             m.d.sync += [full.eq(1), result.eq(value)]
         return m
+
+
+def pool_unit(spec: PoolSpec, lanes: int, technology: Technology) -> Pool | GlobalPool:
+    """The gateware of a pooling: that of the whole image stores no image."""
+    window = spec.window
+    whole = window.kernel == (window.height, window.width) and not any(window.padding)
+    return (GlobalPool if whole else Pool)(spec, lanes, technology)

@@ -13,7 +13,7 @@ from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder, counter
 from gategrad.hdl.fifo import SMALL, SMALL_ELSEWHERE, Fifo
 from gategrad.hdl.gather import Gather
-from gategrad.hdl.global_pool import GlobalPool
+from gategrad.hdl.global_pool import GlobalPool, pool_unit
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.pool import Pool
 from gategrad.hdl.requantise import Requantise
@@ -56,9 +56,7 @@ class LearnPool(Component):
             self.forward = Winners(spec, technology)
             self.fifo = Fifo(self.back.winner_format, 1, spec.size * in_flight, technology)
         else:
-            window = spec.window
-            whole = window.kernel == (window.height, window.width) and not any(window.padding)
-            self.forward = (GlobalPool if whole else Pool)(spec, 1, technology)
+            self.forward = pool_unit(spec, 1, technology)
 
     def ports(self):
         return {

@@ -93,6 +93,11 @@ class Tiles:
         return self.groups * self.filter_blocks * self.blocks
 
     @property
+    def elements(self) -> int:
+        """Weights of all tiles, padding among them."""
+        return self.depth * self.pe * self.simd
+
+    @property
     def columns(self) -> int:
         """Weights of a filter, with its bias."""
         return self.taps * self.channels + 1

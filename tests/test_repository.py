@@ -46,6 +46,7 @@ ELSEWHERE = {
     "component": "every test of a component makes one",
     "gearbox": "part of Resize: test_resize",
     "global_pool": "test_pool",
+    "learn_join": "of LearnAdd and LearnConcatenate: test_learn_add, test_learn_concatenate",
     "reduce": "test_pool",
     "element_loss": "part of Loss: test_loss",
     "hinge": "part of Loss: test_loss",
@@ -212,7 +213,7 @@ def components() -> dict[str, str]:
     for path in sorted((ROOT / "hdl").glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             bases = getattr(node, "bases", [])
-            if any(ast.unparse(base).endswith(("Component", "Linear")) for base in bases):
+            if any(ast.unparse(base).endswith(("Component", "Linear", "Join")) for base in bases):
                 found[node.name] = path.name
     return found
 
@@ -221,7 +222,7 @@ def test_every_component_is_tested():
     """By name, or inside the component of which it is a part, which then has a test."""
     parts = {"ChannelTable", "SerialMultiplier", "Serialise", "Loader", "Multiplier",
              "DualMultiplier", "WideMultiplier", "SinglePortRam", "MatVec", "Gearbox",
-             "Component", "Linear", "LossUnit"}  # fmt: skip
+             "Component", "Linear", "LossUnit", "Join"}  # fmt: skip
     tests = "\n".join(p.read_text() for p in (ROOT / "tests").glob("*.py") if p != Path(__file__))
     whole = components()
     assert {"Dense", "Conv", "MacArray", "Replay"} <= set(whole) and parts <= set(whole)
