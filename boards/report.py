@@ -42,6 +42,24 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A file inside a build's directory, and how to know it again."""
+
+    file: str
+    #: Bytes.
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Stored":
+        return cls(path.name, path.stat().st_size, file_hash(path))
+
+    def holds(self, data: bytes) -> bool:
+        """Whether ``data`` is the file's content."""
+        return len(data) == self.size and hashlib.sha256(data).hexdigest() == self.sha256
+
+
+@dataclass(frozen=True)
 class BuildReport:
     """A finished build. Frequencies are in Hz."""
 
@@ -62,6 +80,11 @@ class BuildReport:
     resources: dict[str, Usage]
     #: The slowest path: one line a step, delays in ns.
     critical_path: list[str]
+    #: Bytes of the bitstream.
+    size: int = 0
+    #: What goes into the flash in place of the bitstream alone: the bitstream and the weights that
+    #: the design reads at power-up. None where it reads none.
+    flash: Stored | None = None
 
     def to_json(self) -> str:
         """The report as the text of ``build.json``."""
@@ -74,7 +97,8 @@ class BuildReport:
         try:
             fields = json.loads(path.read_text())
             usage = {name: Usage(**item) for name, item in fields.pop("resources").items()}
-            return cls(**fields, resources=usage)
+            image = fields.pop("flash", None)
+            return cls(**fields, resources=usage, flash=Stored(**image) if image else None)
         except FileNotFoundError:
             raise GategradError(
                 f"{path} does not exist: {directory} is not the output of `gategrad build`"

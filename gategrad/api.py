@@ -15,6 +15,7 @@ from gategrad import backends, device, generation, learning_loop, verbs
 from gategrad.backends import Simulation
 from gategrad.boards.board import Board, find_board
 from gategrad.boards.build import no_progress
+from gategrad.boards.flash import Flashed
 from gategrad.boards.flash import flash as flash_board
 from gategrad.boards.host import Transport
 from gategrad.boards.report import BuildReport
@@ -210,10 +211,15 @@ def build(
     )
 
 
-def flash(directory: str | Path, *, board: Board | str | None = None) -> str:
-    """Load the bitstream in ``directory`` into its board. Returns the program that did it."""
+def flash(
+    directory: str | Path, *, board: Board | str | None = None, volatile: bool = False
+) -> Flashed:
+    """Write the build in ``directory`` into its board's flash, or with ``volatile`` into the FPGA
+    alone. See :func:`gategrad.boards.flash.flash`.
+    """
     found = find_board(board) if isinstance(board, str) else board
-    return flash_board(directory, found or find_board(BuildReport.read(directory).board))
+    found = found or find_board(BuildReport.read(directory).board)
+    return flash_board(directory, found, volatile)
 
 
 def run(

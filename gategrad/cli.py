@@ -4,6 +4,7 @@ Results go to standard output, progress and messages to standard error. ``--json
 object and nothing else. Exit status: 0, 1 if something differs from golden, 2 for bad input.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import click
 from gategrad import __version__, api, tables
 from gategrad.backends import BACKENDS, Simulation
 from gategrad.boards.board import boards as all_boards
+from gategrad.cli_board import board
 from gategrad.cli_export import export
 from gategrad.cli_options import (
     POSITIVE,
@@ -231,20 +233,23 @@ def build(
 @cli.command()
 @click.argument("directory")
 @click.option("-b", "--board", help="Board; default: the one that the build was made for.")
+@click.option("--volatile", is_flag=True, help="Into the FPGA only: gone when the power is.")
 @as_json
-def flash(directory: str, board: str | None, as_json: bool) -> None:
-    """Load the bitstream in DIRECTORY, an output of `gategrad build`, into its board.
+def flash(directory: str, board: str | None, volatile: bool, as_json: bool) -> None:
+    """Write the bitstream in DIRECTORY, an output of `gategrad build`, into its board's flash.
 
     \b
     Example:
       gategrad flash build
     """
-    err.print(f"flashing {directory}")
-    program = api.flash(directory, board=board)
+    err.print(f"{'loading' if volatile else 'flashing'} {directory}")
+    done = api.flash(directory, board=board, volatile=volatile)
     if as_json:
-        emit({"directory": directory, "program": program})
-    else:
-        out.print(f"{directory}: flashed with {program}")
+        emit({"directory": directory} | dataclasses.asdict(done))
+        return
+    checked = ", read back and compared" if done.verified else ""
+    where = "loaded until the power goes" if volatile else f"flashed{checked}"
+    out.print(f"{Path(directory, done.file)}: {where}, with {done.program}")
 
 
 @cli.command()
@@ -280,6 +285,7 @@ def run(
     return show(result, samples, as_json)
 
 
+cli.add_command(board)
 cli.add_command(quantise)
 cli.add_command(train)
 cli.add_command(trainer)

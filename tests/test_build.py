@@ -1,17 +1,14 @@
-"""Builds, reports and flashing; two real bitstreams, everything else without tools."""
+"""Builds and reports; two real bitstreams, everything else without tools."""
 
 import json
-import subprocess
 
 import pytest
 from link_support import SumCore
 
 from gategrad.boards import build as build_module
 from gategrad.boards import find_board
-from gategrad.boards import flash as flash_module
-from gategrad.boards.board import boards
+from gategrad.boards.bitstream import check_bitstream
 from gategrad.boards.build import build
-from gategrad.boards.flash import PACKAGES, flash
 from gategrad.boards.report import BuildReport, Usage, file_hash
 from gategrad.boards.tools import ToolFailed, find_tool
 from gategrad.boards.top import BoardTop
@@ -56,6 +53,8 @@ def test_bitstream(tmp_path, name, hz):
     bitstream = tmp_path / "out" / report.bitstream
     assert bitstream.stat().st_size > 50_000
     assert file_hash(bitstream) == report.sha256
+    assert bitstream.stat().st_size == report.size
+    check_bitstream(bitstream.read_bytes(), board, "top")
     assert list(dict.fromkeys(stages)) == ["synthesis", "place and route", "bitstream"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "scratch was left behind"
     for path in (tmp_path / "out").iterdir():
@@ -169,65 +168,6 @@ def test_a_folder_of_somebody_else_is_not_replaced(tmp_path, monkeypatch, board,
 def test_missing_tool(monkeypatch):
     with pytest.raises(GategradError, match=r"nextpnr-atari is missing.*gategrad\[build\]"):
         find_tool("nextpnr-atari")
-
-
-# Flashing
-
-
-@pytest.fixture
-def built(tmp_path, monkeypatch, board, top):
-    fake_tools(monkeypatch, [50])
-    build(board, top, tmp_path / "out")
-    return tmp_path / "out"
-
-
-def test_flash_runs_the_programmer(built, board, monkeypatch):
-    monkeypatch.setattr(flash_module.shutil, "which", lambda name: f"/bin/{name}")
-    commands = []
-
-    def run(command, **_):
-        commands.append(command)
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(flash_module.subprocess, "run", run)
-    assert flash(built, board) == "iceprog"
-    assert commands == [["/bin/iceprog", str(built / "top.bin")]]
-
-
-def test_flash_that_fails(built, board, monkeypatch):
-    monkeypatch.setattr(flash_module.shutil, "which", lambda name: "false")
-    monkeypatch.setattr(
-        flash_module.subprocess, "run", lambda c, **_: subprocess.CompletedProcess(c, 3)
-    )
-    with pytest.raises(GategradError, match="iceprog failed with status 3"):
-        flash(built, board)
-
-
-def test_flash_refuses(built, board, monkeypatch):
-    with pytest.raises(GategradError, match="was built for board icebreaker, not hx8k"):
-        flash(built, find_board("hx8k"))
-    (built / "top.bin").write_bytes(b"bitstreaM")
-    with pytest.raises(GategradError, match="its hash differs"):
-        flash(built, board)
-    (built / "top.bin").unlink()
-    with pytest.raises(GategradError, match=r"top\.bin is missing; build again"):
-        flash(built, board)
-    (built / "build.json").write_text("{}")
-    with pytest.raises(GategradError, match="not a build report"):
-        flash(built, board)
-    with pytest.raises(GategradError, match="not the output of `gategrad build`"):
-        flash(built.parent, board)
-
-
-def test_flash_without_a_programmer(built, board, monkeypatch):
-    monkeypatch.setattr(flash_module.shutil, "which", lambda name: None)
-    monkeypatch.setattr(flash_module.sys, "executable", str(built / "python"))
-    with pytest.raises(GategradError, match=r"needs a programmer: iceprog .*fpga-icestorm"):
-        flash(built, board)
-
-
-def test_every_programmer_has_a_source():
-    assert {p[0] for board in boards() for p in board.programmers} <= set(PACKAGES)
 
 
 @pytest.mark.parametrize("count", [0, build_module.MOST_CONNECTIONS + 1])

@@ -10,11 +10,13 @@ from pathlib import Path
 import link_support
 import numpy as np
 import pytest
+from flash_support import built
 from link_support import SimulatedPort
 from small_models import digits, noise, sigmoids, wrong_core
 
 import gategrad
 from gategrad import api, backends, cli, cli_options, device
+from gategrad.boards import find_board
 from gategrad.boards import flash as flash_module
 from gategrad.boards.host import Link
 from gategrad.core import Core
@@ -243,10 +245,18 @@ def test_board_that_computes_wrongly(gg, monkeypatch):
 
 
 def test_flash(gg, monkeypatch):
-    monkeypatch.setattr(
-        api, "flash_board", lambda directory, board: f"{board.name} from {directory}"
-    )
-    assert answer(gg("flash out --board hx8k --json"))["program"] == "hx8k from out"
+    def flashed(directory, board, volatile):
+        return flash_module.Flashed(
+            board.name, "iceprog", "top.bin", 4, "ab", volatile, not volatile, False
+        )
+
+    monkeypatch.setattr(api, "flash_board", flashed)
+    told = answer(gg("flash out --board hx8k --json"))
+    assert told["directory"] == "out" and told["board"] == "hx8k" and told["verified"]
+    assert (told["file"], told["size"], told["program"]) == ("top.bin", 4, "iceprog")
+    status, out, err = gg("flash out --board hx8k --volatile")
+    assert (status, out.strip()) == (0, "out/top.bin: loaded until the power goes, with iceprog")
+    assert "loading out" in err
 
 
 # When things are wrong.
@@ -417,13 +427,7 @@ def test_boards_that_are_not_there(refused, monkeypatch):
 
 
 def test_flashing_without_a_programmer(refused, monkeypatch):
-    Path("out").mkdir()
-    Path("out/top.bin").write_bytes(b"bits")
-    report = flash_module.BuildReport(
-        "hx8k", "top.bin", flash_module.file_hash(Path("out/top.bin")), "0" * 16, 12e6, 13e6,
-        1_000_000, 1, {}, [],
-    )  # fmt: skip
-    Path("out/build.json").write_text(report.to_json())
+    built("out", find_board("hx8k"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", os.devnull)
     assert "board hx8k needs a programmer: iceprog (" in refused("flash out")
