@@ -11,6 +11,7 @@ import click
 
 from gategrad.data import KNOWN
 from gategrad.errors import GategradError
+from gategrad.graph import Network
 from gategrad.loading import Preprocessing, load_model, parse_shape
 
 POSITIVE = click.FloatRange(0, min_open=True)
@@ -48,8 +49,11 @@ def emit(answer: dict[str, Any]) -> None:
     click.echo(json.dumps(answer, indent=2, allow_nan=False))
 
 
-def model_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """MODEL, and what an .onnx file may leave open: the command gets a :class:`Model`."""
+def model_argument(command: Callable[..., Any], networks: bool = False) -> Callable[..., Any]:
+    """MODEL, and what an .onnx file may leave open: the command gets a :class:`Model`.
+
+    With ``networks`` it may be a TOML file too, and the command then gets a :class:`Network`.
+    """
 
     takes_data = "data" in inspect.signature(command).parameters
 
@@ -67,6 +71,8 @@ def model_argument(command: Callable[..., Any]) -> Callable[..., Any]:
         input_std: str,
         **others: Any,
     ) -> Any:
+        if networks and Path(model).suffix.lower() == ".toml":
+            return command(model=Network.load(model), **others)
         found = load_model(
             model,
             others.get("data"),

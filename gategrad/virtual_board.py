@@ -1,0 +1,101 @@
+# amaranth: UnusedElaboratable=no
+"""A board without the board: its complete top level in simulation, at a serial port."""
+
+from pathlib import Path
+
+import gategrad.sim
+from gategrad.boards.board import Board, find_board
+from gategrad.boards.build import no_progress, plan
+from gategrad.boards.tools import Progress
+from gategrad.boards.top import BoardTop
+from gategrad.core import Core
+from gategrad.data import Dataset
+from gategrad.errors import GategradError
+from gategrad.graph import Network
+from gategrad.learn_build import learning_hash, plan_trainer
+from gategrad.learn_core import LearnCore
+from gategrad.model import Model
+from gategrad.sim.board import BoardModel
+from gategrad.sim.verilog import rtlil_to_verilog
+from gategrad.verbs import plan_for
+
+#: Seconds of the board's clock without traffic after which that clock stops: more than the gateware
+#: waits for the rest of a frame, and than most networks need for a sample.
+PATIENCE = 0.1
+#: The same after traffic at another baud rate than the board's own: more than the gateware waits
+#: until it is back at its own.
+FAST_PATIENCE = 1.25
+
+
+class VirtualBoard(BoardModel):
+    """``top`` switched on: ``with VirtualBoard(top) as board: Link(board.port, top.baud)``.
+
+    What is simulated is the design that a bitstream is made from, down to the pins: the same
+    RTLIL, with models of the vendor's cells in :mod:`gategrad.sim`. A PLL makes no clock of its
+    own there: its reference runs at the network's clock. Compiling takes seconds, once.
+
+    ``patience``: seconds of that clock without traffic after which it stops, so that a board that
+    nobody talks to costs nothing. The rest is said at :class:`BoardModel`.
+
+    Raises ``GategradError``.
+    """
+
+    def __init__(
+        self, top: BoardTop, *, patience: float = PATIENCE, progress: Progress = no_progress
+    ) -> None:
+        self.top = top
+        progress("Verilog", None, "the first time this compiles Yosys, once on this machine")
+        verilog, pins = board_verilog(top)
+        progress("Verilog", 1.0, "")
+        progress("compiling the simulation", None, "")
+        waits = (patience, max(patience, FAST_PATIENCE))
+        super().__init__(verilog, "top", pins, top.frequency, top.baud, waits, board_cells())
+        progress("compiling the simulation", 1.0, "")
+
+
+def board_cells() -> list[Path]:
+    """The models of vendors' cells."""
+    return sorted((Path(gategrad.sim.__file__).parent / "cells").glob("*.v"))
+
+
+def board_verilog(top: BoardTop) -> tuple[str, dict[str, str]]:
+    """The design of a bitstream of ``top`` as Verilog, module ``top``; and what each of its pins is
+    (:func:`gategrad.sim.board.adapter`)."""
+    platform = top.board.platform()
+    text = plan(top.board, top).files["top.il"]
+    verilog = rtlil_to_verilog(text.decode() if isinstance(text, bytes) else text, "top")
+    pins = {"uart_0__rx__io": "rx", "uart_0__tx__io": "tx"}
+    if (clock := f"{platform.default_clk}_0__io") in verilog:
+        pins[clock] = "clk"
+    if platform.default_rst is not None:
+        (button,) = platform.lookup(platform.default_rst).ios
+        pins[f"{platform.default_rst}_0__io"] = "~rst" if button.invert else "rst"
+    return verilog, pins
+
+
+def top_of(
+    model: Model | Network,
+    board: Board | str,
+    data: Dataset | None = None,
+    *,
+    rate: float | None = None,
+    frequency: float | None = None,
+    baud: int | None = None,
+) -> BoardTop:
+    """What `gategrad build`, or for a network `gategrad trainer`, makes a bitstream of.
+
+    ``data``: of a network, chooses the formats; ``rate``: samples a second, of a model;
+    ``frequency``: Hz. Raises :class:`GategradError`.
+    """
+    found = find_board(board) if isinstance(board, str) else board
+    if isinstance(model, Model):
+        core = Core(plan_for(model, found, rate), input_lanes=1)
+        return BoardTop(found, core, model.hash, frequency, baud)
+    if data is None:
+        raise GategradError(
+            f"network {model.name!r} learns on the board, and samples choose its formats: add "
+            "--data"
+        )
+    learning = plan_trainer(model, data, found).plan
+    core = LearnCore(learning.trainer())
+    return BoardTop(found, core, learning_hash(learning.learning), frequency, baud)

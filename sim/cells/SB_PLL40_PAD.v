@@ -1,0 +1,30 @@
+// iCE40 PLL whose reference is the clock pin's pad, as far as gategrad uses it: simple
+// feedback, one output. Its output is its reference: whoever drives that does so at the output's
+// frequency. A setting outside of what the device can do stops the simulation.
+module SB_PLL40_PAD (
+    input PACKAGEPIN, RESETB, BYPASS, EXTFEEDBACK, LATCHINPUTVALUE, SCLK, SDI,
+    input [7:0] DYNAMICDELAY,
+    output PLLOUTGLOBAL, PLLOUTCORE, LOCK, SDO
+);
+    parameter FEEDBACK_PATH = "SIMPLE", PLLOUT_SELECT = "GENCLK";
+    parameter [3:0] DIVR = 0;
+    parameter [6:0] DIVF = 0;
+    parameter [2:0] DIVQ = 0;
+    parameter [2:0] FILTER_RANGE = 0;
+
+    initial
+        if (FEEDBACK_PATH != "SIMPLE" || PLLOUT_SELECT != "GENCLK" || DIVQ < 1 || DIVQ > 6
+            || FILTER_RANGE < 1 || FILTER_RANGE > 6) begin
+            $display("SB_PLL40_PAD: configuration is not modelled");
+            $stop;
+        end
+    // Locks 64 cycles after reset; the device takes up to 50 microseconds.
+    reg [6:0] cycles = 0;
+    always @(posedge PACKAGEPIN)
+        if (!RESETB) cycles <= 0;
+        else if (!LOCK) cycles <= cycles + 1;
+    assign LOCK = cycles[6];
+    assign PLLOUTGLOBAL = PACKAGEPIN;
+    assign PLLOUTCORE = PACKAGEPIN;
+    assign SDO = 1'b0;
+endmodule
