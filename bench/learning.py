@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.models import DATA
-from gategrad import learning_float
+from gategrad import learning_float, learning_initial
 from gategrad.boards.board import find_board
 from gategrad.data import Dataset, load_data
 from gategrad.errors import GategradError
@@ -135,7 +135,7 @@ def xor(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"float": [], "numpy": []}
     for seed in range(1, XOR_SEEDS + 1):
         settings = replace(network.learning, seed=seed)
-        first = learning_float.initial(network, settings)
+        first = learning_initial.initial(network, settings)
         for backend in found:
             if backend == "float":
                 learner: Any = FloatLearner(network, first, settings, len(data.x_train))

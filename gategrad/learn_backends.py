@@ -93,7 +93,7 @@ class SimulatedTrainer:
         result = self.design.run(
             sends,
             {"o": len(x) * model.outputs},
-            max_cycles=1000 + 100 * len(x) * (self.plan.cycles + 200),
+            max_cycles=1000 + trainer.power_up + 100 * len(x) * (self.plan.cycles + 200),
             stalls=self.stalls,
             progress=progress,
         )
@@ -106,10 +106,7 @@ class SimulatedTrainer:
     def counters(self) -> dict[str, int]:
         """What the gateware counted since reset, by name."""
         self._settle()
-        names = ["seen", "learned", "right", "updates", "loss"]
-        for name in self.learning.updates:
-            names += [f"saturated_{name}", f"underflow_{name}"]
-        return {name: self.design.get(name) for name in names}
+        return {name: self.design.get(name) for name in self.trainer.counters}
 
     @property
     def model(self) -> Model:
@@ -132,11 +129,12 @@ class SimulatedTrainer:
 
     def _settle(self) -> None:
         """Run until the last sample's update is done."""
-        for _ in range(64):
+        rest = self.plan.cycles + 100
+        for _ in range(64 + self.trainer.power_up // rest):
             if self.design.get("idle"):
                 return
             # The last sample may be at its beginning still.
-            self.design.run(max_cycles=64 * self.plan.cycles + 10_000, idle=self.plan.cycles + 100)
+            self.design.run(max_cycles=64 * rest + 10_000, idle=rest)
         raise GategradError("the trainer does not come to rest; this is a bug of gategrad")
 
 

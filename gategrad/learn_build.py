@@ -45,6 +45,8 @@ def learning_hash(learning: Learning) -> str:
         "seed": learning.seed,
         "rates": learning.rates,
     }
+    if learning.initial:
+        said["initial"] = {name: spec_to_json(spec) for name, spec in learning.initial.items()}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

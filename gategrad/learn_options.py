@@ -49,8 +49,9 @@ class Learn(Settings):
     units of ``rate``; ``clip``: the greatest mean gradient of a weight, to the nearest power of two
     (0: none); ``rounding`` of updates; ``init``: of the weights, "uniform" within ``scale``,
     "normal" with a deviation of ``scale``, "glorot" uniform within ``scale`` times sqrt(6 /
-    (inputs + outputs)), "he" normal with ``scale`` times sqrt(2 / inputs), biases 0; ``shuffle``:
-    another order each epoch;
+    (inputs + outputs)), "he" normal with ``scale`` times sqrt(2 / inputs), biases 0; ``initial``:
+    who makes them, the "host" or, from ``seed``, the "chip" itself; ``shuffle``: another order each
+    epoch;
     ``validation``, ``patience``: as for ``[train]``; ``formats``: of tensors by name, in place of
     those chosen from a measured run: ``hidden`` (what the layer gives), ``hidden.weight`` (and
     bias), ``hidden.delta`` (the delta at what it gives).
@@ -75,6 +76,7 @@ class Learn(Settings):
     delta_bits: int = key(16, low=2, high=24)
     init: str = key("glorot", choices=("uniform", "normal", "glorot", "he"))
     scale: float = key(1.0, low=0.0, high=1e3)
+    initial: str = key("host", choices=("host", "chip"))
     validation: float = key(0.0, low=0.0, high=0.5)
     patience: int = key(0, low=0, high=1_000_000)
     seed: int = key(1, low=0, high=(1 << 32) - 1)

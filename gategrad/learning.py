@@ -17,6 +17,7 @@ from gategrad.errors import GategradError
 from gategrad.golden import dropout
 from gategrad.golden.backward import derivative
 from gategrad.golden.format import MAX_WIDTH, Format
+from gategrad.golden.initial import InitialSpec
 from gategrad.golden.loss import LossSpec
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.update import MAX_RATE_BITS, UpdateSpec
@@ -34,7 +35,9 @@ class Learning:
     format of the delta at its output, of the nodes that need one (:meth:`needs_delta`);
     ``updates``: by trainable node, in the order of the nodes; ``loss``; ``batch``: learning samples
     between updates; ``seed``: of the noise, 0 to 2**32 - 1; ``rates``: None for a constant rate, or
-    pairs of the number of an update, from 0, and the rate of all layers from that one on.
+    pairs of the number of an update, from 0, and the rate of all layers from that one on;
+    ``initial``: what gateware makes the weights of all layers by from ``seed``, which are those of
+    ``model``; None where they are set from outside.
 
     Raises :class:`GategradError` that names the layer for what cannot learn: an operation without
     a derivative, multipliers and zero points, inputs of trainable layers whose fraction is
@@ -48,6 +51,7 @@ class Learning:
     batch: int
     seed: int = 1
     rates: tuple[tuple[int, int], ...] | None = None
+    initial: Mapping[str, InitialSpec] | None = None
 
     def __post_init__(self) -> None:
         model, output = self.model, self.model.output

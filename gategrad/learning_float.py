@@ -19,28 +19,6 @@ from gategrad.reference import Params
 Watch = Callable[[dict, dict, Params, Params], None]
 
 
-def initial(network: Network, settings: Learn) -> Params:
-    """Seeded weights by ``settings.init``, biases 0."""
-    random = np.random.default_rng(settings.seed)
-    params: Params = {}
-    for node in network.nodes:
-        for name, shape in node.parameters.items():
-            named = params.setdefault(node.name, {})
-            named[name] = np.zeros(shape)
-            if len(shape) == 1:
-                named[name] += name in ("gamma", "variance")
-                continue
-            inputs, outputs = reference.fans(node, shape)
-            if settings.init in ("uniform", "glorot"):
-                glorot = settings.init == "glorot"
-                most = settings.scale * (math.sqrt(6 / (inputs + outputs)) if glorot else 1)
-                named[name] = random.uniform(-most, most, shape)
-            else:
-                deviation = settings.scale * (math.sqrt(2 / inputs) if settings.init == "he" else 1)
-                named[name] = random.normal(0, deviation, shape)
-    return params
-
-
 def order(samples: int, epoch: int, settings: Learn) -> np.ndarray:
     """In which order the samples come in ``epoch``, counted from 0."""
     if not settings.shuffle:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gategrad import learning_float, reference
+from gategrad import learning_float, learning_initial, reference
 from gategrad.data import Dataset, raw_inputs
 from gategrad.errors import GategradError
 from gategrad.golden.activation import FUNCTIONS, MAX_TABLE_BITS
@@ -60,8 +60,10 @@ def learning_model(
     settings = settings or network.learning
     names = learning_float.trainable(network)
     _check_network(network, names)
+    on_chip = False
     if params is None:
-        params = learning_float.initial(network, settings)
+        params = learning_initial.initial(network, settings)
+        on_chip = settings.initial == "chip"
     reference.check_parameters(network, params)
     x, y = samples or (data.x_train, data.y_train)
     measured = measure_run(network, params, settings, x, y, names)
@@ -80,6 +82,10 @@ def learning_model(
         network.name, network.input, tuple(context.nodes), context.integers, network, params,
         data.classes, info,
     )  # fmt: skip
+    made = None
+    if on_chip:
+        made = learning_initial.made_on_chip(network, settings, model)
+        model = model.replace(params=learning_initial.integers(model, made, settings.seed))
     schedule = rate_schedule(settings, len(x))
     updates = {}
     for node in model.nodes:
@@ -93,7 +99,7 @@ def learning_model(
     except ValueError as error:
         raise GategradError(f"layer {model.output.name!r}: {error}") from None
     rates = schedule.rates if schedule.rates and len(schedule.rates) > 1 else None
-    return Learning(model, deltas, updates, loss_spec, settings.batch, settings.seed, rates)
+    return Learning(model, deltas, updates, loss_spec, settings.batch, settings.seed, rates, made)
 
 
 def quantised(learning: Learning, params: Params) -> dict[str, dict[str, np.ndarray]]:

@@ -27,6 +27,7 @@ from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
 from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import learning_model, quantised
+from gategrad.learning_initial import initial
 from gategrad.model import Model
 from gategrad.sim.compare import first_difference
 from gategrad.training import Epoch, accuracy, check_labels
@@ -104,7 +105,7 @@ def learn(
     progress("measuring ranges", None, "")
     learning = learning_model(network, None, settings, data, (x[kept], y[kept]))
     if backend == "float":
-        first = learning_float.initial(network, settings)
+        first = initial(network, settings)
         learner: Any = FloatLearner(network, first, settings, len(kept))
     else:
         learner = Learner(learning)

@@ -5,24 +5,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
 from gategrad.golden.format import Format
 from gategrad.golden.update import UpdateRounding
 from gategrad.graph import INPUT
-from gategrad.hdl.admission import Admission, label_stream
+from gategrad.hdl.admission import Admission
 from gategrad.hdl.delta_sum import DeltaSum
 from gategrad.hdl.dropout import Dropout
 from gategrad.hdl.fifo import Fifo
 from gategrad.hdl.fork import Fork
+from gategrad.hdl.initial import Initial
 from gategrad.hdl.learn_linear import LearnLinear
 from gategrad.hdl.loss import Loss
+from gategrad.hdl.loss_unit import label_layout
 from gategrad.hdl.rectify import Rectify
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.slice import Slice
-from gategrad.hdl.streams import connect, shape_of, tensor_stream
+from gategrad.hdl.streams import connect, gated, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.learn_layouts import LearnContext, LearnFolding
 from gategrad.learning import LINEAR, Learning
@@ -52,7 +54,9 @@ class Trainer(wiring.Component):
                outputs, in their format, of every sample, in place of ``value``; ``o``: raw outputs,
                one a beat; ``load``, ``dump``, ``dumping``: weights, layer after layer in the order
                of ``layers``, each as its tiles lie in memory (:meth:`pack`, :meth:`unpack`), while
-               ``idle``
+               ``idle``. Where gateware makes its first weights it does so after power-up, before
+               it takes anything, and again when ``start`` was high in a cycle with ``idle``, from
+               ``seed``
     Counters   ``seen``, ``learned``, ``right``, ``loss`` (in ``loss_format``), ``updates``; for
                each layer that learns ``saturated_NAME`` and ``underflow_NAME``
     ========== ===========================================================================
@@ -73,6 +77,7 @@ class Trainer(wiring.Component):
         values: bool = False,
     ):
         self.learning, self.technology, self.values = learning, technology, values
+        self.known = known
         model = learning.model
         self.in_flight = in_flight or min(IN_FLIGHT, learning.batch)
         foldings = foldings or {}
@@ -85,7 +90,7 @@ class Trainer(wiring.Component):
         masks = [node.name for node in model.nodes if node.op == "dropout"]
         loss = learning.loss
         self.admission = Admission(
-            label=unsigned(0) if values else shape_of(loss.label), batch=learning.batch,
+            label=label_layout(loss, values), batch=learning.batch,
             in_flight=self.in_flight,
             layers=len(layers) + len(masks), noisy=len(noisy), seed=learning.seed,
             rates=learning.rates,
@@ -100,11 +105,17 @@ class Trainer(wiring.Component):
                 self.in_flight + (INPUT in node.inputs),
                 self.admission.rate_bits,
                 technology,
-                known,
+                known and learning.initial is None,
             )
             self.nodes[node.name] = OPERATIONS[node.op].learn.load()(node, context)  # type: ignore[union-attr]
         self.layers: dict[str, LearnLinear] = {name: self.nodes[name] for name in layers}
         self.masks: dict[str, Dropout] = {name: self.nodes[name] for name in masks}
+        self.initial: Initial | None = None
+        if learning.initial:
+            weights = [(learning.initial[name], layer.tiles) for name, layer in self.layers.items()]
+            self.initial = Initial(
+                weights, seed=learning.seed, fmt=self.weight_format, technology=technology
+            )
         flag = Format(1, 0, signed=False)
         # Of a sample that is admitted: whether it learns, until the dropout is through with it.
         self.flags = {name: Fifo(flag, 1, self.in_flight, technology) for name in masks}
@@ -170,19 +181,28 @@ class Trainer(wiring.Component):
         weight = self.weight_format
         ports: dict[str, wiring.Member] = {
             "i": In(tensor_stream(model.input.format, self.lanes_in)),
-            "i_label": In(label_stream(self.admission.label)),
+            "i_label": In(stream.Signature(self.admission.label)),
             "o": Out(tensor_stream(model.out)),
             "load": In(tensor_stream(weight)), "dump": Out(tensor_stream(weight)),
             "dumping": In(1), "idle": Out(1), "loss": Out(LOSS_BITS),
         }  # fmt: skip
         if self.values:
             ports["i_target"] = In(tensor_stream(model.out))
+        if self.initial:
+            ports |= {"start": In(1), "seed": In(32)}
         for name in ("seen", "learned", "right", "updates"):
             ports[name] = Out(COUNTER_BITS)
         for name in self.learning.updates:
             for kind in ("saturated", "underflow"):
                 ports[f"{kind}_{name}"] = Out(COUNTER_BITS)
         return ports
+
+    @property
+    def counters(self) -> list[str]:
+        """Names of the ports that count, in the order in which a board tells them."""
+        kinds = ("saturated", "underflow")
+        events = [f"{kind}_{name}" for name in self.learning.updates for kind in kinds]
+        return ["seen", "learned", "right", "updates", "loss", *events]
 
     @property
     def weight_format(self) -> Format:
@@ -192,7 +212,9 @@ class Trainer(wiring.Component):
     @property
     def parts(self) -> dict[str, Any]:
         """Everything that is there, by name."""
-        found = {"admission": self.admission, "loss_unit": self.loss_unit}
+        found: dict[str, Any] = {"admission": self.admission, "loss_unit": self.loss_unit}
+        if self.initial:
+            found["initial"] = self.initial
         kinds = {
             "layer": self.nodes, "rectify": self.rectify, "fork": self.forks,
             "resize": self.resizes, "sum": self.sums, "deltas": self.queues,
@@ -236,10 +258,16 @@ class Trainer(wiring.Component):
         """The sum of the parts, and counters."""
         return sum((part.cost() for part in self.parts.values()), self.own_cost)
 
+    @property
+    def power_up(self) -> int:
+        """Cycles from power-up until samples are taken."""
+        return self.initial.latency if self.initial else 0
+
     def elaborate(self, platform):
         m = Module()
         for name, part in self.parts.items():
             m.submodules[name] = part
+        self._ready: Value = ~self.initial.busy if self.initial else Const(1)
         self._connect_forward(m)
         self._connect_backward(m)
         self._admit(m)
@@ -249,7 +277,7 @@ class Trainer(wiring.Component):
 
     def _connect_forward(self, m: Module) -> None:
         model = self.learning.model
-        source: Any = flipped(self.i)
+        source: Any = self._opened(m, "i")
         self._take(m, INPUT, source)
         for node in model.nodes:
             source = self.nodes[node.name].o
@@ -344,8 +372,8 @@ class Trainer(wiring.Component):
 
     def _admit(self, m: Module) -> None:
         admission = self.admission
-        connect_labels(m, flipped(self.i_label), admission.i)
-        connect_labels(m, admission.o, self.loss_unit.label)
+        connect(m, self._opened(m, "i_label"), admission.i)
+        connect(m, admission.o, self.loss_unit.label)
         if self.values:
             connect(m, flipped(self.i_target), self.loss_unit.i_target)
         for k, layer in enumerate(self.layers.values()):
@@ -383,7 +411,8 @@ class Trainer(wiring.Component):
             level.eq(level + self.admission.go - status.valid),
             quiet.eq(Cat(self.admission.idle & (level == 0), quiet)),
         ]
-        m.d.comb += self.idle.eq(quiet.all() & self.admission.idle & (level == 0))
+        at_rest = self._ready & self.admission.idle & (level == 0)
+        m.d.comb += self.idle.eq(quiet.all() & at_rest)
         with m.If(status.valid):
             m.d.sync += self.seen.eq(self.seen + 1)
             with m.If(status.payload.learn):
@@ -399,15 +428,38 @@ class Trainer(wiring.Component):
                 with m.If(layer.counting):
                     m.d.sync += total.eq(total + getattr(layer, kind))
 
+    def _opened(self, m: Module, name: str) -> Any:
+        """The stream of the port ``name``, once there are weights."""
+        port = flipped(getattr(self, name))
+        return gated(m, port, self._ready, f"{name}_open") if self.initial else port
+
+    def _loads(self, m: Module) -> Any:
+        """Weights that are to be loaded: the host's, but first those that are made here."""
+        source = self._opened(m, "load")
+        if not self.initial:
+            return source
+        load = tensor_stream(self.weight_format).create(path=("weights",))
+        own = self.initial.o
+        m.d.comb += [
+            load.valid.eq(source.valid | own.valid),
+            load.payload.eq(Mux(self._ready, source.payload.as_value(), own.payload.as_value())),
+            source.ready.eq(load.ready),
+            own.ready.eq(load.ready),
+            self.initial.start.eq(self.start & self.idle),
+            self.initial.seed_in.eq(self.seed),
+        ]
+        return load
+
     def _host(self, m: Module) -> None:
         """Weights of one layer after another."""
+        load = self._loads(m)
         layers = list(self.layers.values())
         lengths = [layer.tiles.elements for layer in layers]
         which = Signal(range(len(layers)))
         left = Signal(range(max(lengths) + 1), init=lengths[0])
         moved, given = Signal(), Signal()
         m.d.comb += moved.eq(
-            (self.load.valid & self.load.ready) | (self.dump.valid & self.dump.ready)
+            (load.valid & load.ready) | (self.dump.valid & self.dump.ready)
         )
         # The first layer does not begin again before it is asked to.
         with m.If(~self.dumping):
@@ -418,14 +470,14 @@ class Trainer(wiring.Component):
             own = layer.spec.weight.width
             after = (k + 1) % len(layers)
             m.d.comb += [
-                layer.load.payload[0].eq(self.load.payload[0][:own].as_signed()),
-                layer.load.valid.eq(self.load.valid & (which == k)),
+                layer.load.payload[0].eq(load.payload[0][:own].as_signed()),
+                layer.load.valid.eq(load.valid & (which == k)),
                 layer.dump.ready.eq(self.dump.ready & (which == k)),
                 layer.dumping.eq(self.dumping & ~given & (which == k)),
             ]
             with m.If(which == k):
                 m.d.comb += [
-                    self.load.ready.eq(layer.load.ready),
+                    load.ready.eq(layer.load.ready),
                     self.dump.valid.eq(layer.dump.valid),
                     self.dump.payload[0].eq(layer.dump.payload[0]),
                 ]
@@ -433,11 +485,3 @@ class Trainer(wiring.Component):
                     m.d.sync += left.eq(Mux(left == 1, lengths[after], left - 1))
                     with m.If(left == 1):
                         m.d.sync += which.eq(after)
-
-
-def connect_labels(m: Module, source: Any, sink: Any) -> None:
-    """Connect streams of labels."""
-    m.d.comb += [
-        Cat(sink.valid, sink.payload.as_value()).eq(Cat(source.valid, source.payload.as_value())),
-        source.ready.eq(sink.ready),
-    ]

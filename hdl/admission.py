@@ -4,7 +4,7 @@ rate they are updated with."""
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -17,14 +17,10 @@ from gategrad.hdl.technology import Resources
 UPDATE_BITS = 32
 
 
-def label_stream(shape: Shape) -> stream.Signature:
-    """A sample's label, and whether it learns."""
-    return stream.Signature(data.StructLayout({"learn": 1, "value": shape}))
-
-
 class Admission(Component):
-    """Lets samples in, one for each label, while fewer than ``in_flight`` are with any layer; after
-    the last of a batch no more until all layers are done with all.
+    """Lets samples in, one for each ``label`` (which says ``learn``), while fewer than
+    ``in_flight`` are with any layer; after the last of a batch no more until all layers are done
+    with all.
 
     Ports: ``i``, ``o``: labels, on their way to the loss; ``go`` with ``learn``, ``first`` and
     ``last``: a sample is admitted; ``done``: a bit for each of ``layers``; ``noise``: for each of
@@ -39,7 +35,7 @@ class Admission(Component):
     def __init__(
         self,
         *,
-        label: Shape,
+        label: data.StructLayout,
         batch: int,
         in_flight: int,
         layers: int,
@@ -52,7 +48,7 @@ class Admission(Component):
         self.generator = Noise(1, seed) if noisy else None
 
     def ports(self):
-        labels = label_stream(self.label)
+        labels = stream.Signature(self.label)
         ports = {
             "i": In(labels), "o": Out(labels), "go": Out(1), "learn": Out(1), "first": Out(1),
             "last": Out(1), "done": In(self.layers), "updates": Out(UPDATE_BITS), "idle": Out(1),

@@ -34,6 +34,17 @@ def one_a_cycle(times, start: int = 0) -> list[int]:
     return result
 
 
+def gated(m, source, open, name: str):
+    """``source`` while ``open``, which does not fall while a beat waits."""
+    gate = stream.Signature(source.payload.shape()).create(path=(name,))
+    m.d.comb += [
+        gate.payload.eq(source.payload),
+        gate.valid.eq(source.valid & open),
+        source.ready.eq(gate.ready & open),
+    ]
+    return gate
+
+
 def connect(m, source, sink) -> None:
     """Connect output stream ``source`` to input stream ``sink`` of the very same payload shape.
 

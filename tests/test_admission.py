@@ -4,7 +4,8 @@ import itertools
 import random
 
 import pytest
-from amaranth.hdl import ClockDomain, Module, unsigned
+from amaranth.hdl import ClockDomain, Module
+from amaranth.lib import data
 from amaranth.sim import Simulator
 
 from gategrad.golden.noise import Noise
@@ -14,7 +15,8 @@ LIMIT = 20_000
 
 
 def make(**changes) -> Admission:
-    return Admission(**({"label": unsigned(3), "batch": 3, "in_flight": 2, "layers": 2} | changes))
+    label = data.StructLayout({"learn": 1, "value": 3})
+    return Admission(**({"label": label, "batch": 3, "in_flight": 2, "layers": 2} | changes))
 
 
 def run(dut: Admission, labels, *, delays=(5, 9), seed=0, stall=0.3, each=None):

@@ -18,8 +18,9 @@ from gategrad.image_layers import Add, Conv2D, MaxPool2D
 from gategrad.layers import Activation, Dense, Dropout, Flatten
 from gategrad.learn_core import LearnCore
 from gategrad.learner import NO_LABEL, Learner
-from gategrad.learning_float import FloatLearner, initial
+from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import learning_model
+from gategrad.learning_initial import initial
 from gategrad.learning_loop import learn
 from gategrad.losses import LOSSES, targets
 from gategrad.quantise import quantise

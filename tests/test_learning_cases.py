@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.learning import pair, samples_to_learn
-from gategrad import learning_float
+from gategrad import learning_initial
 from gategrad.data import Dataset, load_data
 from gategrad.graph import Learn, Network
 from gategrad.learner import Learner
@@ -57,7 +57,7 @@ def test_xor_is_learned_by_the_seeds_that_learn_in_floating_point():
     counts = []
     for seed in (2, 9):  # 2 does not learn, 9 does after 2,000 samples
         settings = replace(network.learning, seed=seed)
-        first = learning_float.initial(network, settings)
+        first = learning_initial.initial(network, settings)
         real = FloatLearner(network, first, settings, 4)
         golden = Learner(learning_model(network, None, settings, data))
         counts.append([samples_to_learn(x, data, settings, 2400) for x in (real, golden)])

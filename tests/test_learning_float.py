@@ -11,8 +11,9 @@ from gategrad import Dense, Network, reference
 from gategrad.golden.format import Format
 from gategrad.graph import Input, Learn
 from gategrad.learner import Learner
-from gategrad.learning_float import FloatLearner, initial, order, trainable
+from gategrad.learning_float import FloatLearner, order, trainable
 from gategrad.learning_formats import learning_model
+from gategrad.learning_initial import initial
 from gategrad.losses import LOSSES, targets
 
 
