@@ -3,30 +3,38 @@
 from dataclasses import dataclass
 
 from amaranth.hdl import Shape, unsigned
-from amaranth.lib import data, stream
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from gategrad.boards.protocol import MAX_PAYLOAD, VERSION, Identity
+from gategrad.boards.protocol import COUNTER_BYTES, LOAD_CHUNK, MAX_PAYLOAD, VERSION, Identity
 from gategrad.errors import GategradError
 
+#: A byte of IDENTIFY tells how many.
+MAX_COUNTERS = 255
 #: Bits of an error code.
 ERROR_BITS = 4
 
 #: What the receiver asks the sender for: one reply.
 JOB = data.StructLayout(
     {
-        "kind": 3,
+        "kind": 4,
         "sequence": 8,
         #: 0, or the code of an ERROR.
         "error": ERROR_BITS,
         #: Take a result out of the core and throw it away first.
         "drain": 1,
+        #: Of a READ: the piece is the last of the image, and may be short.
+        "tail": 1,
     }
 )
 
 
 @dataclass(frozen=True)
 class CoreShape:
-    """The frames of a core as the link sees them: element shapes, lanes, elements a frame."""
+    """The frames of a core as the link sees them: element shapes, lanes, elements a frame.
+
+    Raises :class:`GategradError` for what the link does not carry.
+    """
 
     i_shape: Shape
     i_lanes: int
@@ -34,10 +42,16 @@ class CoreShape:
     o_shape: Shape
     o_lanes: int
     outputs: int
-    #: Bytes of the weight image, 0 if the core needs none.
+    #: Bytes of the weight image, 0 if the core takes none.
     load_bytes: int = 0
     #: Frames that have to come before the first result leaves, 1 or 2.
     frames_at_once: int = 1
+    #: Whether weights are there from the start.
+    known: bool = False
+    #: Labels that a sample may have; 0 if the core does not learn. One that does has weights that
+    #: can be read back (``dump``).
+    classes: int = 0
+    counters: int = 0
 
     def __post_init__(self):
         identity = self.identity(bytes(8))
@@ -55,11 +69,15 @@ class CoreShape:
             raise GategradError(
                 f"the link serves cores of 1 or 2 frames at once, not {self.frames_at_once}"
             )
+        if self.counters > MAX_COUNTERS:
+            raise GategradError(
+                f"the link carries up to {MAX_COUNTERS} counters, not {self.counters}"
+            )
 
     @classmethod
     def of(cls, core) -> "CoreShape":
         """The shape of a generated core: ``core.i``, ``.o``, ``.inputs``, ``.outputs``, and if they
-        are there ``.load_bytes`` and ``.frames_at_once``."""
+        are there ``.load_bytes``, ``.frames_at_once``, ``.known``, ``.classes``, ``.counters``."""
 
         def element(port):
             layout = port.payload.shape()
@@ -68,22 +86,62 @@ class CoreShape:
         i_shape, i_lanes = element(core.i)
         o_shape, o_lanes = element(core.o)
         load_bytes = getattr(core, "load_bytes", 0)
-        together = getattr(core, "frames_at_once", 1)
         return cls(
-            i_shape, i_lanes, core.inputs, o_shape, o_lanes, core.outputs, load_bytes, together
-        )
+            i_shape, i_lanes, core.inputs, o_shape, o_lanes, core.outputs, load_bytes,
+            getattr(core, "frames_at_once", 1), getattr(core, "known", load_bytes == 0),
+            getattr(core, "classes", 0), getattr(core, "counters", 0),
+        )  # fmt: skip
+
+    @property
+    def pieces(self) -> int:
+        """Pieces of the weight image, each :data:`~gategrad.boards.protocol.LOAD_CHUNK` bytes."""
+        return -(-self.load_bytes // LOAD_CHUNK)
+
+    @property
+    def tail_bytes(self) -> int:
+        """Bytes of the last piece."""
+        return (self.load_bytes - 1) % LOAD_CHUNK + 1
+
+    @property
+    def members(self) -> dict[str, wiring.Member]:
+        """The ports of the link that a core's of the same names face.
+
+        ``i``, ``o``; with ``load_bytes`` ``load``. If the core learns: ``label`` behind each
+        sample; ``restart``: forget all but the weights, which are loaded next; ``idle``: at rest;
+        ``dumping``: give the weights from piece ``piece`` on by ``dump``, and be at rest some time
+        after it falls; ``counter``: the byte ``counter_byte`` of all counters, two cycles later.
+        """
+        ports: dict[str, wiring.Member] = {
+            "i": Out(stream.Signature(self.i_layout)), "o": In(stream.Signature(self.o_layout)),
+        }  # fmt: skip
+        if self.load_bytes:
+            ports["load"] = Out(BYTE_STREAM)
+        if self.classes:
+            ports |= {
+                "label": Out(stream.Signature(self.label_layout)), "restart": Out(1),
+                "idle": In(1), "dump": In(BYTE_STREAM), "dumping": Out(1),
+                "piece": Out(range(self.pieces)), "counter": In(8),
+                "counter_byte": Out(range(max(2, COUNTER_BYTES * self.counters))),
+            }  # fmt: skip
+        return ports
+
+    @property
+    def label_layout(self) -> data.StructLayout:
+        """What a core that learns takes behind each sample: whether it learns, and the label."""
+        return data.StructLayout({"learn": 1, "value": range(max(2, self.classes))})
 
     @property
     def i_bytes(self) -> int:
         """Bytes an input element travels in."""
         return -(-self.i_shape.width // 8)
 
-    def identity(self, model: bytes) -> Identity:
-        """What IDENTIFY answers before weights are loaded."""
+    def identity(self, model: bytes, clock_hz: int = 0, fast_baud: int = 0) -> Identity:
+        """What IDENTIFY answers at the start, with a clock of ``clock_hz`` Hz."""
         return Identity(
             VERSION, model, self.inputs, self.i_shape.width, self.i_shape.signed,
             self.outputs, self.o_shape.width, self.o_shape.signed,
-            self.load_bytes, self.load_bytes == 0,
+            self.load_bytes, self.known or self.load_bytes == 0, self.classes, self.classes > 0,
+            self.counters, fast_baud, clock_hz,
         )  # fmt: skip
 
     @property

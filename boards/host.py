@@ -5,9 +5,11 @@ import random
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from gategrad.boards.protocol import (
+    COUNTER_BYTES,
     LOAD_CHUNK,
     REPLY,
     VERSION,
@@ -31,7 +33,11 @@ MEANING = {
     ErrorCode.NOT_LOADED: "the weights are not loaded",
     ErrorCode.ADDRESS: "the weight image arrived out of order",
     ErrorCode.BUSY: "the device was still computing",
+    ErrorCode.ORDER: "a sample to learn from came out of its turn",
+    ErrorCode.LABEL: "a label is none of the model's",
 }
+#: Which counter says from how many samples the device has learned.
+LEARNED = 1
 #: Seconds of silence after which a device has given up a frame that stopped.
 PAUSE = 0.1
 #: Seconds of waiting at a time.
@@ -66,6 +72,25 @@ class DeviceError(GategradError):
 
 class NoAnswer(GategradError):
     """Nothing valid came back in time."""
+
+
+@dataclass
+class _Sample:
+    """A sample on its way to a device that learns."""
+
+    #: From how many samples the device has learned when it comes to this one.
+    turn: int
+    frame: bytes
+    #: None: only inferred.
+    label: int | None
+    sequence: int = 0
+
+    @property
+    def request(self) -> tuple[Request, bytes, int | None]:
+        """Type, payload and, if the type asks for a certain one, the sequence number."""
+        if self.label is None:
+            return Request.INFER, self.frame, None
+        return Request.TRAIN, self.frame + struct.pack("<H", self.label), self.turn
 
 
 class Link:
@@ -138,7 +163,12 @@ class Link:
                 f"{self._expected[:8].hex()}; flash the bitstream built from this model"
             )
         self._identity = identity
-        self._decoder.limit = max(identity.result_bytes, Identity.LENGTH)
+        self._decoder.limit = max(
+            identity.result_bytes,
+            Identity.LENGTH,
+            COUNTER_BYTES * identity.counters,
+            LOAD_CHUNK if identity.readable else 0,
+        )
         return identity
 
     def infer(self, frame: bytes) -> Result:
@@ -156,11 +186,7 @@ class Link:
             raise GategradError("the device's weights are not loaded; load them first")
         waiting: deque[tuple[bytes, int]] = deque()
         for frame in frames:
-            if len(frame) != identity.input_bytes:
-                raise GategradError(
-                    f"a frame of {len(frame)} bytes; the model in the device takes "
-                    f"{identity.input_bytes}"
-                )
+            self._check(frame, identity)
             while len(waiting) >= (1 if self._slow else window):
                 yield from self._collect(waiting, identity)
             waiting.append((frame, self._send(Request.INFER, frame)))
@@ -213,6 +239,114 @@ class Link:
             return False
         return True
 
+    def train_many(
+        self, samples: Iterable[tuple[bytes, int | None]], window: int = 2
+    ) -> Iterator[Result | None]:
+        """Let the device learn from ``samples``, pairs of a frame and its label, each once and in
+        their order; gives the results, as they were before learning. Without a label (None) a
+        sample is inferred in its turn.
+
+        A result is None where it was lost on the way and cannot be had again, because the device
+        has learned from its sample or later ones. The device counts what it learns from, so after
+        any fault the host goes on where the device is.
+        """
+        identity = self._identity or self.identify()
+        if not identity.classes:
+            raise GategradError("the model in the device does not learn; build a trainer")
+        waiting: deque[_Sample] = deque()
+        turn = self.learned()
+        for frame, label in samples:
+            self._check(frame, identity)
+            if label is not None and not 0 <= label < identity.classes:
+                raise GategradError(
+                    f"label {label} is not one of the device's 0 to {identity.classes - 1}"
+                )
+            while len(waiting) >= (1 if self._slow else window):
+                yield from self._learned_from(waiting, identity)
+            sample = _Sample(turn, frame, label)
+            sample.sequence = self._send(*sample.request)
+            waiting.append(sample)
+            turn += label is not None
+        while waiting:
+            yield from self._learned_from(waiting, identity)
+
+    def _learned_from(self, waiting: deque["_Sample"], identity: Identity) -> list[Result | None]:
+        """The result of the first of ``waiting``; if it has none, all are seen to, one by one."""
+        error: DeviceError | NoAnswer
+        try:
+            result = self._reply_to(waiting[0], identity)
+            waiting.popleft()
+            return [result]
+        except (DeviceError, NoAnswer) as first:
+            error = first
+        results: list[Result | None] = []
+        attempt = 0
+        while True:
+            self._slow |= isinstance(error, DeviceError) and error.code == ErrorCode.OVERRUN
+            self._mend(error)
+            done = self.learned()
+            if waiting[0].turn > done:
+                raise GategradError(
+                    f"the device has learned from {done} samples, not {waiting[0].turn}: it was "
+                    "started again or used by another host; load the weights and train again"
+                )
+            while waiting and waiting[0].turn < done:
+                waiting.popleft()
+                results.append(None)
+                attempt = 0
+            try:
+                while waiting:
+                    waiting[0].sequence = self._send(*waiting[0].request)
+                    results.append(self._reply_to(waiting[0], identity))
+                    waiting.popleft()
+                    attempt = 0
+                return results
+            except (DeviceError, NoAnswer) as again:
+                attempt += 1
+                if attempt > self.retries:
+                    raise
+                error = again
+
+    def _reply_to(self, sample: "_Sample", identity: Identity) -> Result:
+        reply = self._reply(sample.request[0], sample.sequence, identity.result_bytes)
+        return _result(reply, identity)
+
+    def _check(self, frame: bytes, identity: Identity) -> None:
+        if len(frame) != identity.input_bytes:
+            raise GategradError(
+                f"a frame of {len(frame)} bytes; the model in the device takes "
+                f"{identity.input_bytes}"
+            )
+
+    def counters(self) -> list[int]:
+        """What the device has counted since its weights were set; waits until it is at rest."""
+        identity = self._identity or self.identify()
+        if not identity.counters:
+            return []
+        payload = self._request(Request.COUNTERS, b"", COUNTER_BYTES * identity.counters)
+        return [
+            int.from_bytes(payload[at : at + COUNTER_BYTES], "little")
+            for at in range(0, len(payload), COUNTER_BYTES)
+        ]
+
+    def learned(self) -> int:
+        """From how many samples the device has learned since its weights were set."""
+        return self.counters()[LEARNED]
+
+    def read(
+        self, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> bytes:
+        """The weight image as it is in the device, which comes to rest first."""
+        identity = self._identity or self.identify()
+        if not identity.readable:
+            raise GategradError("the weights in the device cannot be read back")
+        image = b""
+        while len(image) < identity.load_bytes:
+            size = min(LOAD_CHUNK, identity.load_bytes - len(image))
+            image += self._request(Request.READ, struct.pack("<I", len(image)), size)
+            progress(len(image), identity.load_bytes)
+        return image
+
     def _infer_alone(self, frame: bytes, identity: Identity) -> Result:
         return _result(self._request(Request.INFER, frame, identity.result_bytes), identity)
 
@@ -242,8 +376,8 @@ class Link:
                 raise error
             self.load(self._image)
 
-    def _send(self, kind: Request, payload: bytes) -> int:
-        sequence = next(self._sequences) & 0xFF
+    def _send(self, kind: Request, payload: bytes, turn: int | None = None) -> int:
+        sequence = (next(self._sequences) if turn is None else turn) & 0xFF
         data = encode(kind, sequence, payload)
         self.transport.write(data)
         # The time on the line, of this request and of one before it.

@@ -1,15 +1,16 @@
 """The link: frames over a UART to and from a core. The protocol is in ``docs/link.md``.
 
-rx --> UartReceiver ----> Receiver --> i, load          (to the core)
+rx --> UartReceiver ----> Receiver --> i, label, load   (to the core)
                              | job
-tx <-- UartTransmitter <-- Sender <--- o                (from the core)
+tx <-- UartTransmitter <-- Sender <--- o, dump, counter (from the core)
 """
 
-from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from gategrad.boards.coreshape import BYTE_STREAM, CoreShape
+from gategrad.boards.coreshape import CoreShape
+from gategrad.boards.protocol import Identity
 from gategrad.boards.receiver import Receiver
 from gategrad.boards.sender import Sender
 from gategrad.boards.uart import SerialCrc, UartReceiver, UartTransmitter
@@ -18,45 +19,52 @@ from gategrad.boards.uart import SerialCrc, UartReceiver, UartTransmitter
 class Link(wiring.Component):
     """A core's frames over a UART of ``cycles`` clock cycles a bit.
 
-    Ports: ``rx``, ``tx``; ``i`` and ``o``, the streams that the core's ``i`` and ``o`` face;
-    ``load`` when ``shape.load_bytes`` is not 0; ``busy`` while a frame is under way.
+    Ports: ``rx``, ``tx``; those that the core's of the same names face
+    (:attr:`~gategrad.boards.coreshape.CoreShape.members`, :func:`connect_core`); ``busy`` while a
+    frame is under way.
 
-    ``model``: 8 bytes that IDENTIFY returns. A silence of ``2**timeout_bits`` cycles ends a frame.
+    ``identity``: what IDENTIFY returns. A silence of ``2**timeout_bits`` cycles ends a frame.
+    ``fast_cycles``: a bit's after a SPEED, until no right frame has come for 16 such silences.
 
     A request may arrive while the reply to the one before is sent, so two in flight fill the line.
     No memory is used; LUTs are in ``docs/link.md``.
     """
 
-    def __init__(self, shape: CoreShape, model: bytes, cycles: int, timeout_bits: int):
-        if len(model) != 8:
-            raise ValueError(f"model must be 8 bytes, not {len(model)}")
-        self.shape = shape
-        self.model = model
-        self.cycles = cycles
+    def __init__(
+        self,
+        shape: CoreShape,
+        identity: Identity,
+        cycles: int,
+        timeout_bits: int,
+        fast_cycles: int | None = None,
+    ):
+        self.shape, self.identity = shape, identity
+        self.cycles, self.fast_cycles = cycles, fast_cycles
         self.timeout_bits = timeout_bits
-        ports = {
-            "rx": In(1, init=1),
-            "tx": Out(1, init=1),
-            "busy": Out(1),
-            "i": Out(stream.Signature(shape.i_layout)),
-            "o": In(stream.Signature(shape.o_layout)),
-        }
-        if shape.load_bytes:
-            ports["load"] = Out(BYTE_STREAM)
-        super().__init__(ports)
+        super().__init__(
+            {"rx": In(1, init=1), "tx": Out(1, init=1), "busy": Out(1)} | shape.members
+        )
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.uart_rx = uart_rx = UartReceiver(self.cycles)
-        m.submodules.uart_tx = uart_tx = UartTransmitter(self.cycles)
+        m.submodules.uart_rx = uart_rx = UartReceiver(self.cycles, self.fast_cycles)
+        m.submodules.uart_tx = uart_tx = UartTransmitter(self.cycles, self.fast_cycles)
         m.submodules.crc_rx = crc_rx = SerialCrc()
         m.submodules.crc_tx = crc_tx = SerialCrc()
         m.submodules.receiver = receiver = Receiver(self.shape, self.timeout_bits)
-        m.submodules.sender = sender = Sender(self.shape, self.model)
+        m.submodules.sender = sender = Sender(self.shape, self.identity)
         for uart, crc in ((uart_rx, crc_rx), (uart_tx, crc_tx)):
             m.d.comb += [crc.bit.eq(uart.bit), crc.valid.eq(uart.bit_valid)]
+        fast = Signal()
+        if self.fast_cycles:
+            with m.If(sender.switch):
+                m.d.sync += fast.eq(receiver.speed)
+            with m.If(receiver.lost):
+                m.d.sync += fast.eq(0)
         m.d.comb += [
             uart_rx.rx.eq(self.rx),
+            uart_rx.fast.eq(fast),
+            uart_tx.fast.eq(fast),
             receiver.byte.eq(uart_rx.data),
             receiver.byte_valid.eq(uart_rx.valid),
             receiver.crc.eq(crc_rx.crc),
@@ -69,11 +77,29 @@ class Link(wiring.Component):
             crc_tx.clear.eq(sender.crc_clear),
             sender.loaded.eq(receiver.loaded),
             receiver.sending.eq(sender.busy),
+            receiver.reading.eq(sender.reading),
             self.busy.eq(receiver.busy | sender.busy),
         ]
         wiring.connect(m, receiver.job, sender.job)
-        wiring.connect(m, receiver.i, wiring.flipped(self.i))
-        wiring.connect(m, wiring.flipped(self.o), sender.o)
-        if self.shape.load_bytes:
-            wiring.connect(m, receiver.load, wiring.flipped(self.load))
+        for name, member in self.shape.members.items():
+            part = getattr(receiver if hasattr(receiver, name) else sender, name)
+            own = getattr(self, name)
+            if member.is_port:
+                m.d.comb += own.eq(part) if member.flow is Out else part.eq(own)
+            elif member.flow is Out:
+                wiring.connect(m, part, wiring.flipped(own))
+            else:
+                wiring.connect(m, wiring.flipped(own), part)
         return m
+
+
+def connect_core(m: Module, link: Link, core) -> None:
+    """Connect ``core`` to its ``link``."""
+    for name, member in link.shape.members.items():
+        outer, inner = getattr(link, name), getattr(core, name)
+        if member.is_port:
+            m.d.comb += inner.eq(outer) if member.flow is Out else outer.eq(inner)
+        elif member.flow is Out:
+            wiring.connect(m, outer, inner)
+        else:
+            wiring.connect(m, inner, outer)

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 #: Version of the protocol, reported by IDENTIFY.
-VERSION = 1
+VERSION = 2
 SYNC = b"\xa5\x5a"
 HEADER = struct.Struct("<BBH")
 MAX_PAYLOAD = 0xFFFF
-#: Bytes of the weight image in a LOAD request, except in the last.
+#: Bytes of the weight image in a LOAD request and in a READ's reply, except in the last.
 LOAD_CHUNK = 1024
+#: Bytes of a label in a TRAIN request, behind the inputs, and of each counter.
+LABEL_BYTES, COUNTER_BYTES = 2, 6
+#: A fast baud rate is told in units of this many bits per second.
+SPEED_UNIT = 100_000
 CRC_INIT = 0xFFFF
 #: The polynomial of CRC-16/CCITT, bit 0 first.
 CRC_POLYNOMIAL = 0x8408
@@ -31,6 +35,10 @@ class Request(IntEnum):
     IDENTIFY = 2
     INFER = 3
     LOAD = 4
+    TRAIN = 5
+    READ = 6
+    COUNTERS = 7
+    SPEED = 8
 
 
 class ErrorCode(IntEnum):
@@ -44,6 +52,8 @@ class ErrorCode(IntEnum):
     NOT_LOADED = 6
     ADDRESS = 7
     BUSY = 8
+    ORDER = 9
+    LABEL = 10
 
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -133,7 +143,7 @@ class Decoder:
         self._buffer.clear()
 
 
-_IDENTITY = struct.Struct("<BB8sHBHBI")
+_IDENTITY = struct.Struct("<BB8sHBHBIHBBI")
 
 
 @dataclass(frozen=True)
@@ -150,10 +160,20 @@ class Identity:
     outputs: int
     output_bits: int
     output_signed: bool
-    #: Bytes of the weight image that LOAD must send before INFER works, 0 for none.
+    #: Bytes of the weight image that LOAD takes, 0 for none.
     load_bytes: int
     #: Whether INFER will work now.
     loaded: bool
+    #: Labels of TRAIN, 0 if the device does not learn.
+    classes: int = 0
+    #: Whether READ gives the weight image back.
+    readable: bool = False
+    #: How many counters COUNTERS gives.
+    counters: int = 0
+    #: The faster baud rate that SPEED changes to, bits per second; 0 if there is none.
+    fast_baud: int = 0
+    #: Of the device, Hz.
+    clock_hz: int = 0
 
     LENGTH = _IDENTITY.size
 
@@ -184,10 +204,13 @@ class Identity:
             | self.loaded << 1
             | self.output_signed << 2
             | self.input_signed << 3
+            | (self.classes > 0) << 4
+            | self.readable << 5
         )
         return _IDENTITY.pack(
             self.version, flags, self.model, self.inputs, self.input_bits,
-            self.outputs, self.output_bits, self.load_bytes,
+            self.outputs, self.output_bits, self.load_bytes, self.classes, self.counters,
+            self.fast_baud // SPEED_UNIT, self.clock_hz,
         )  # fmt: skip
 
     @classmethod
@@ -195,9 +218,14 @@ class Identity:
         """Read an IDENTIFY reply. Raises ``ValueError`` when it is not one."""
         if len(payload) != _IDENTITY.size:
             raise ValueError(f"IDENTIFY reply of {len(payload)} bytes, expected {_IDENTITY.size}")
-        version, flags, model, inputs, i_bits, outputs, o_bits, load = _IDENTITY.unpack(payload)
+        (
+            version, flags, model, inputs, i_bits, outputs, o_bits, load, classes, counters, fast,
+            clock,
+        ) = _IDENTITY.unpack(payload)  # fmt: skip
         return cls(
             version=version, model=model, inputs=inputs, input_bits=i_bits,
             input_signed=bool(flags & 8), outputs=outputs, output_bits=o_bits,
             output_signed=bool(flags & 4), load_bytes=load, loaded=bool(flags & 2),
+            classes=classes, readable=bool(flags & 32), counters=counters,
+            fast_baud=fast * SPEED_UNIT, clock_hz=clock,
         )  # fmt: skip

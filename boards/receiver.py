@@ -1,11 +1,15 @@
 """The receiving half of the link: requests from bytes, inputs and weights to the core."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from gategrad.boards.coreshape import BYTE_STREAM, ERROR_BITS, JOB, CoreShape
-from gategrad.boards.protocol import LOAD_CHUNK, SYNC, ErrorCode, Request
+from gategrad.boards.coreshape import ERROR_BITS, JOB, CoreShape
+from gategrad.boards.protocol import LABEL_BYTES, LOAD_CHUNK, SYNC, ErrorCode, Request
+
+#: Silences, as long as one that ends a frame, without a right frame between them: then the line is
+#: back at its normal rate.
+SILENCES = 16
 
 
 class Receiver(wiring.Component):
@@ -18,6 +22,14 @@ class Receiver(wiring.Component):
     A core that computes frames in pairs keeps the first until its partner comes. If the host went
     away in between, the next request that brings no frame would wait for ever: after the time that
     ends a frame it is given a frame of zeros, and that frame's result is thrown away.
+
+    A core that learns gets a sample's label when the CRC was right, and else is told to learn
+    nothing from it. A TRAIN counts only in its turn: its sequence number is the low byte of the
+    number of samples that were learned since the weights were set.
+
+    Ports besides the core's: bytes and their ``crc``; ``job``, to the sender; ``sending``: it is at
+    work, ``reading``: on weights or counters; ``loaded``; ``speed``: which rate a SPEED asked for;
+    ``lost``: no right frame has come for 16 times the silence that ends one.
     """
 
     def __init__(self, shape: CoreShape, timeout_bits: int):
@@ -28,34 +40,32 @@ class Receiver(wiring.Component):
             "byte_valid": In(1),
             "crc": In(16),
             "crc_clear": Out(1),
-            "i": Out(stream.Signature(shape.i_layout)),
             "job": Out(stream.Signature(JOB)),
             "sending": In(1),
-            "loaded": Out(1, init=shape.load_bytes == 0),
+            "reading": In(1),
+            "loaded": Out(1, init=shape.known or shape.load_bytes == 0),
+            "speed": Out(1),
+            "lost": Out(1),
             "busy": Out(1),
         }
-        if shape.load_bytes:
-            ports["load"] = Out(BYTE_STREAM)
-        super().__init__(ports)
+        own = ("i", "load", "label", "restart", "piece")
+        super().__init__(ports | {k: port for k, port in shape.members.items() if k in own})
 
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        loads = shape.load_bytes > 0
+        loads, learns = shape.load_bytes > 0, shape.classes > 0
         kind, sequence = Signal(8), Signal(8)
         # Bytes of inputs that the core has, and whether the length is right for each type.
         count = Signal(range(shape.inputs * shape.i_bytes))
         last = Signal()
         m.d.sync += last.eq(count == shape.inputs * shape.i_bytes - 1)
-        empty, whole, chunk, tail = (
-            (Signal(name=name), length)
-            for name, length in (
-                ("empty", 0),
-                ("whole", shape.inputs * shape.i_bytes),
-                ("chunk", 4 + LOAD_CHUNK),
-                ("tail", 4 + (shape.load_bytes - 1) % LOAD_CHUNK + 1),
-            )
-        )
+        lengths = {"empty": 0, "single": 1, "whole": shape.inputs * shape.i_bytes}
+        if loads:
+            lengths |= {"chunk": 4 + LOAD_CHUNK, "tail": 4 + shape.tail_bytes}
+        if learns:
+            lengths |= {"taught": lengths["whole"] + LABEL_BYTES, "place": 4}
+        fits = {name: Signal(name=name) for name in lengths}
         error = Signal(ERROR_BITS)
         fed = Signal()
         half, company = Signal(), Signal()  # half a pair is in the core; zeros became the other
@@ -65,6 +75,14 @@ class Receiver(wiring.Component):
             self.job.p.error.eq(error),
             self.job.p.drain.eq((fed & (error != 0)) | company),
         ]
+        label, turn = Signal(8 * LABEL_BYTES), Signal(8)
+        if learns:
+            m.d.comb += self.job.p.tail.eq(self.piece == shape.pieces - 1)
+            m.d.sync += self.restart.eq(0)
+            with m.If(self.restart):
+                m.d.sync += turn.eq(0)
+            with m.If(self.label.valid & self.label.ready):
+                m.d.sync += self.label.valid.eq(0)
 
         # Inputs: bytes shift into a beat until it is full.
         slots = shape.i_lanes * shape.i_bytes
@@ -97,12 +115,17 @@ class Receiver(wiring.Component):
                 m.d.sync += self.load.valid.eq(0)
 
         # Silence: a frame that stops is over.
-        silence = Signal(self.timeout_bits + 1)
+        silence, silences, right = Signal(self.timeout_bits + 1), Signal(range(SILENCES)), Signal()
         silent = silence[-1]
-        with m.If(self.byte_valid | ~self.busy | silent):
+        with m.If(self.byte_valid | silent):
             m.d.sync += silence.eq(0)
         with m.Else():
             m.d.sync += silence.eq(silence + 1)
+        m.d.sync += self.lost.eq(silent & (silences == SILENCES - 1))
+        with m.If(right):
+            m.d.sync += silences.eq(0)
+        with m.Elif(silent):
+            m.d.sync += silences.eq(silences + 1)
 
         # What a byte, the CRC or a header comes to, a cycle later: bytes are further apart.
         sync0, sync1, crc_wrong, fault = Signal(), Signal(), Signal(), Signal(ERROR_BITS)
@@ -113,21 +136,26 @@ class Receiver(wiring.Component):
             fault.eq(0),
         ]
         with m.Switch(kind):
-            with m.Case(Request.PING, Request.IDENTIFY), m.If(~empty[0]):
+            with m.Case(Request.PING, Request.IDENTIFY), m.If(~fits["empty"]):
+                m.d.sync += fault.eq(ErrorCode.LENGTH)
+            with m.Case(Request.SPEED), m.If(~fits["single"]):
                 m.d.sync += fault.eq(ErrorCode.LENGTH)
             with m.Case(Request.INFER):
-                with m.If(~whole[0]):
-                    m.d.sync += fault.eq(ErrorCode.LENGTH)
-                with m.Elif(~self.loaded):
-                    m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
-                with m.Elif(self.i.valid | pad):
-                    m.d.sync += fault.eq(ErrorCode.BUSY)
+                self._admits(m, fault, fits["whole"], pad, Const(0, 1))
             if loads:
                 with m.Case(Request.LOAD):
-                    with m.If(~(chunk[0] | tail[0])):
+                    with m.If(~(fits["chunk"] | fits["tail"])):
                         m.d.sync += fault.eq(ErrorCode.LENGTH)
                     with m.Elif(self.sending):
                         # The core still computes with the weights that would change.
+                        m.d.sync += fault.eq(ErrorCode.BUSY)
+            if learns:
+                with m.Case(Request.TRAIN):
+                    self._admits(m, fault, fits["taught"], pad, sequence != turn)
+                with m.Case(Request.READ, Request.COUNTERS):
+                    with m.If(~Mux(kind == Request.READ, fits["place"], fits["empty"])):
+                        m.d.sync += fault.eq(ErrorCode.LENGTH)
+                    with m.Elif(self.reading):
                         m.d.sync += fault.eq(ErrorCode.BUSY)
             with m.Default():
                 m.d.sync += fault.eq(ErrorCode.TYPE)
@@ -162,11 +190,11 @@ class Receiver(wiring.Component):
                         m.d.sync += register.eq(self.byte)
                     with m.If(self.byte_valid):
                         m.next = following
-                        for fits, length in (empty, whole, chunk, tail):
+                        for name, length in lengths.items():
                             if state == "LENGTH0":
-                                m.d.sync += fits.eq(self.byte == (length & 0xFF))
+                                m.d.sync += fits[name].eq(self.byte == (length & 0xFF))
                             elif state == "LENGTH1":
-                                m.d.sync += fits.eq(fits & (self.byte == length >> 8))
+                                m.d.sync += fits[name].eq(fits[name] & (self.byte == length >> 8))
                     with m.Elif(silent):
                         m.next = "HUNT"
             with m.State("CHECK"):
@@ -176,11 +204,22 @@ class Receiver(wiring.Component):
                 m.next = "CRC0"
                 with m.If(fault != 0):
                     m.next = "REPLY"
-                with m.Elif(kind == Request.INFER):
+                with m.Elif((kind == Request.INFER) | (kind == Request.TRAIN)):
                     m.next = "INFER"
+                with m.Elif(kind == Request.SPEED):
+                    m.next = "SPEED"
                 if loads:
                     with m.Elif(kind == Request.LOAD):
                         m.next = "ADDRESS"
+                if learns:
+                    with m.Elif(kind == Request.READ):
+                        m.next = "PLACE"
+            with m.State("SPEED"):
+                with m.If(self.byte_valid):
+                    m.d.sync += self.speed.eq(self.byte[0])
+                    m.next = "CRC0"
+                with m.Elif(silent):
+                    fail(ErrorCode.TIMEOUT, "REPLY")
             with m.State("INFER"):
                 m.d.sync += fed.eq(1)
                 with m.If(self.byte_valid):
@@ -190,19 +229,30 @@ class Receiver(wiring.Component):
                         m.d.comb += [shift.eq(1), value.eq(self.byte)]
                         with m.If(last):
                             m.next = "CRC0"
+                            if learns:
+                                with m.If(kind == Request.TRAIN):
+                                    m.next = "LABEL"
                 with m.Elif(silent):
                     fail(ErrorCode.TIMEOUT, "FLUSH")
             with m.State("FLUSH"), m.If(~self.i.valid & ~shifted):
                 m.d.comb += shift.eq(1)
                 with m.If(last):
-                    m.next = "REPLY"
+                    m.next = "ADMIT" if learns else "REPLY"
 
             if loads:
                 self._load(m, fail, silent, position)
+            if learns:
+                self._learn(m, fail, silent, (kind == Request.TRAIN) & (error == 0), label, turn)
+
+            def ended():
+                """Where a frame goes whose last bytes were right, wrong or missing."""
+                m.next = "REPLY"
+                if learns:
+                    with m.If(fed):
+                        m.next = "ADMIT"
 
             def failed():
-                """Where a frame ends whose last bytes are wrong or missing."""
-                m.next = "REPLY"
+                ended()
                 if loads:
                     with m.If(kind == Request.LOAD):
                         m.next = "CLEAR"
@@ -215,13 +265,20 @@ class Receiver(wiring.Component):
                         m.d.sync += error.eq(ErrorCode.TIMEOUT)
                         failed()
             with m.State("VERIFY"):
-                m.next = "REPLY"
                 with m.If(crc_wrong):
                     m.d.sync += error.eq(ErrorCode.CRC)
                     failed()
-                if loads:
-                    with m.Elif(position == shape.load_bytes):
-                        m.d.sync += [position.eq(0), self.loaded.eq(1)]
+                with m.Else():
+                    m.d.comb += right.eq(1)
+                    ended()
+                    if loads:
+                        with m.If(position == shape.load_bytes):
+                            m.d.sync += [position.eq(0), self.loaded.eq(1)]
+                    if learns:
+                        with m.If((kind == Request.READ) & (self.piece > shape.pieces - 1)):
+                            m.d.sync += error.eq(ErrorCode.ADDRESS)
+                        with m.If((kind == Request.TRAIN) & (label > shape.classes - 1)):
+                            m.d.sync += error.eq(ErrorCode.LABEL)
             with m.State("REPLY"):
                 m.d.comb += self.job.valid.eq(1)
                 with m.If(self.job.ready):
@@ -236,6 +293,61 @@ class Receiver(wiring.Component):
                         m.d.sync += company.eq(1)
                         m.next = "REPLY"
         return m
+
+    def _admits(self, m, fault, fits, pad, early):
+        """What keeps a sample out."""
+        with m.If(~fits):
+            m.d.sync += fault.eq(ErrorCode.LENGTH)
+        with m.Elif(~self.loaded):
+            m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
+        with m.Elif(self.i.valid | pad | self.reading):
+            m.d.sync += fault.eq(ErrorCode.BUSY)
+        with m.Elif(early):
+            m.d.sync += fault.eq(ErrorCode.ORDER)
+
+    def _learn(self, m, fail, silent, learned, label, turn):
+        """States of TRAIN and READ behind the inputs: a label, and which piece of the weights."""
+        index, byte = Signal(2), self.byte
+        with m.State("LABEL"):
+            with m.If(self.byte_valid):
+                m.d.sync += [label.eq(Cat(label, byte)[8:]), index.eq(index + 1)]
+                with m.If(index == LABEL_BYTES - 1):
+                    m.d.sync += index.eq(0)
+                    m.next = "CRC0"
+            with m.Elif(silent):
+                m.d.sync += index.eq(0)
+                fail(ErrorCode.TIMEOUT, "ADMIT")
+        with m.State("ADMIT"), m.If(~self.label.valid):
+            # No sample goes without, so that the next one finds its own.
+            m.d.sync += [
+                self.label.valid.eq(1),
+                self.label.p.learn.eq(learned),
+                self.label.p.value.eq(label),
+                turn.eq(turn + learned),
+            ]
+            m.next = "REPLY"
+        with m.State("PLACE"):
+            with m.If(self.byte_valid):
+                m.d.sync += index.eq(index + 1)
+                low = LOAD_CHUNK.bit_length() - 1
+                wrong = Signal()
+                for k in range(4):
+                    with m.If(index == k):
+                        for bit in range(8):
+                            place = 8 * k + bit - low
+                            if 0 <= place < len(self.piece):
+                                m.d.sync += self.piece[place].eq(byte[bit])
+                            else:
+                                with m.If(byte[bit]):
+                                    m.d.comb += wrong.eq(1)
+                with m.If(wrong):
+                    m.d.sync += index.eq(0)
+                    fail(ErrorCode.ADDRESS, "REPLY")
+                with m.Elif(index == 3):
+                    m.next = "CRC0"
+            with m.Elif(silent):
+                m.d.sync += index.eq(0)
+                fail(ErrorCode.TIMEOUT, "REPLY")
 
     def _load(self, m, fail, silent, position):
         """States of LOAD: an address that must be the next one, then bytes for the memory.
@@ -266,7 +378,6 @@ class Receiver(wiring.Component):
             ]
 
         with m.State("ADDRESS"):
-            m.d.sync += self.loaded.eq(0)
             with m.If(self.byte_valid):
                 m.d.sync += [
                     index.eq(index + 1),
@@ -276,6 +387,10 @@ class Receiver(wiring.Component):
                     m.next = "LOAD"
                     with m.If(wrong | differs):
                         fail(ErrorCode.ADDRESS, "CLEAR")
+                    with m.Else():
+                        m.d.sync += self.loaded.eq(0)
+                        if self.shape.classes:
+                            m.d.sync += self.restart.eq(position == 0)
             with m.Elif(silent):
                 m.d.sync += index.eq(0)
                 fail(ErrorCode.TIMEOUT, "CLEAR")

@@ -5,24 +5,38 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.boards.coreshape import JOB, CoreShape
-from gategrad.boards.protocol import REPLY, SYNC, Identity, Request
+from gategrad.boards.protocol import (
+    COUNTER_BYTES,
+    LOAD_CHUNK,
+    REPLY,
+    SYNC,
+    Identity,
+    Request,
+)
 
 
 class Sender(wiring.Component):
     """One reply per job, a byte at a time, with the CRC of the bits sent.
 
     A result is the raw outputs as the core gives them, then the index of the largest (the lowest of
-    equals): nothing is stored but the largest so far.
+    equals): nothing is stored but the largest so far. Weights and counters are read when the core
+    is at rest; it is again when the reply's CRC is sent.
+
+    Ports besides the core's: ``job``; bytes and their ``crc``; ``loaded``, for IDENTIFY; ``busy``;
+    ``reading``: weights or counters; ``switch``: the reply to a SPEED has left.
     """
 
-    def __init__(self, shape: CoreShape, model: bytes):
+    def __init__(self, shape: CoreShape, identity: Identity):
         self.shape = shape
-        self.identity = shape.identity(model)
+        self.identity = identity
+        own = ("o", "idle", "dump", "dumping", "counter", "counter_byte")
         super().__init__(
-            {
+            {k: port for k, port in shape.members.items() if k in own}
+            | {
                 "job": In(stream.Signature(JOB)),
-                "o": In(stream.Signature(shape.o_layout)),
                 "loaded": In(1),
+                "reading": Out(1),
+                "switch": Out(1),
                 "byte": Out(8),
                 "byte_valid": Out(1),
                 "byte_ready": In(1),
@@ -36,7 +50,8 @@ class Sender(wiring.Component):
         m = Module()
         shape, identity = self.shape, self.identity
         job = Signal(JOB)
-        index = Signal(range(max(Identity.LENGTH, 6)))
+        learns, counted = shape.classes > 0, COUNTER_BYTES * shape.counters
+        index = Signal(range(max(Identity.LENGTH, 6, counted, LOAD_CHUNK if learns else 0)))
         # A byte goes to the UART: for one cycle, and the next is 10 bits away.
         sent = Signal()
         m.d.comb += self.byte_valid.eq(sent)
@@ -97,10 +112,26 @@ class Sender(wiring.Component):
         m.d.comb += kind.eq(REPLY | job.kind)
         with m.If(failed):
             m.d.comb += [kind.eq(REPLY), length.eq(1)]
-        with m.Elif(job.kind == Request.INFER):
+        with m.Elif((job.kind == Request.INFER) | (job.kind == Request.TRAIN)):
             m.d.comb += length.eq(identity.result_bytes)
         with m.Elif(job.kind == Request.IDENTIFY):
             m.d.comb += length.eq(Identity.LENGTH)
+        if learns:
+            with m.Elif(job.kind == Request.COUNTERS):
+                m.d.comb += length.eq(counted)
+            with m.Elif(job.kind == Request.READ):
+                m.d.comb += length.eq(Mux(job.tail, shape.tail_bytes, LOAD_CHUNK))
+            piece_ends, counters_end = Signal(), Signal()
+            m.d.comb += [
+                self.counter_byte.eq(index),
+                self.reading.eq(
+                    self.busy & ((job.kind == Request.READ) | (job.kind == Request.COUNTERS))
+                ),
+            ]
+            m.d.sync += [
+                piece_ends.eq(index == Mux(job.tail, shape.tail_bytes, LOAD_CHUNK) - 1),
+                counters_end.eq(index == counted - 1),
+            ]
 
         header = Array([SYNC[0], SYNC[1], kind, job.sequence, length[:8], length[8:]])
         constants = [Const(byte, 8) for byte in identity.pack()]
@@ -111,8 +142,11 @@ class Sender(wiring.Component):
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
-            silent = fsm.ongoing("IDLE") | fsm.ongoing("DRAIN")
+            silent = fsm.ongoing("IDLE") | fsm.ongoing("DRAIN") | fsm.ongoing("SWITCH")
             waiting = fsm.ongoing("OUTPUTS") & ~settled
+            if learns:
+                silent = silent | fsm.ongoing("REST") | fsm.ongoing("LEAVE")
+                waiting = waiting | (fsm.ongoing("PIECE") & ~self.dump.valid)
             m.d.sync += sent.eq(self.byte_ready & ~sent & ~silent & ~waiting)
             # A job is taken a cycle after it is offered, so that neither half waits for the other's
             # logic within a cycle.
@@ -125,6 +159,11 @@ class Sender(wiring.Component):
                     m.next = "HEADER"
                     with m.If(self.job.p.drain):
                         m.next = "DRAIN"
+                    if learns:
+                        reads = self.job.p.kind == Request.READ
+                        counts = self.job.p.kind == Request.COUNTERS
+                        with m.Elif((reads | counts) & (self.job.p.error == 0)):
+                            m.next = "REST"
             with m.State("DRAIN"):
                 m.d.comb += step.eq(settled)
                 with m.If(step & ended):
@@ -140,10 +179,15 @@ class Sender(wiring.Component):
                         m.next = "CRC"
                         with m.If(failed):
                             m.next = "ERROR"
-                        with m.Elif(job.kind == Request.INFER):
+                        with m.Elif((job.kind == Request.INFER) | (job.kind == Request.TRAIN)):
                             m.next = "OUTPUTS"
                         with m.Elif(job.kind == Request.IDENTIFY):
                             m.next = "IDENTITY"
+                        if learns:
+                            with m.Elif(job.kind == Request.COUNTERS):
+                                m.next = "COUNTERS"
+                            with m.Elif(job.kind == Request.READ):
+                                m.next = "PIECE"
             with m.State("ERROR"):
                 m.d.comb += [byte.eq(job.error)]
                 with m.If(sent):
@@ -180,4 +224,36 @@ class Sender(wiring.Component):
                     m.d.sync += index.eq(index + 1)
                     with m.If(index == 1):
                         m.next = "IDLE"
+                        with m.If((job.kind == Request.SPEED) & ~failed):
+                            m.next = "SWITCH"
+            with m.State("SWITCH"), m.If(self.byte_ready & ~sent):
+                m.d.comb += self.switch.eq(1)
+                m.next = "IDLE"
+            if learns:
+                self._read(m, byte, index, sent, piece_ends, counters_end)
         return m
+
+    def _read(self, m, byte, index, sent, piece_ends, counters_end):
+        """States of READ and COUNTERS."""
+        # Work that is still to begin may not show yet: a label is on its way to the core.
+        rest = Signal(5)
+        m.d.sync += rest.eq(0)
+        for state, following in (("REST", "HEADER"), ("LEAVE", "CRC")):
+            with m.State(state):
+                m.d.sync += rest.eq(Mux(self.idle, rest + 1, 0))
+                with m.If(rest.all()):
+                    m.next = following
+        with m.State("COUNTERS"):
+            m.d.comb += byte.eq(self.counter)
+            with m.If(sent):
+                m.d.sync += index.eq(index + 1)
+                with m.If(counters_end):
+                    m.d.sync += index.eq(0)
+                    m.next = "CRC"
+        with m.State("PIECE"):
+            m.d.comb += [byte.eq(self.dump.p[0]), self.dumping.eq(1), self.dump.ready.eq(sent)]
+            with m.If(sent):
+                m.d.sync += index.eq(index + 1)
+                with m.If(piece_ends):
+                    m.d.sync += index.eq(0)
+                    m.next = "LEAVE"

@@ -3,12 +3,12 @@
 import math
 
 from amaranth.hdl import ClockDomain, Elaboratable, Module
-from amaranth.lib import io, wiring
+from amaranth.lib import io
 
 from gategrad.boards.board import Board
 from gategrad.boards.clock import BoardClock, achievable
 from gategrad.boards.coreshape import CoreShape
-from gategrad.boards.link import Link
+from gategrad.boards.link import Link, connect_core
 from gategrad.boards.uart import divisor
 from gategrad.errors import GategradError
 
@@ -45,6 +45,7 @@ class BoardTop(Elaboratable):
         self.baud = baud or board.baud
         self.frequency = usable(board, frequency or board.default_hz, self.baud)
         self.cycles = divisor(self.frequency, self.baud)
+        self.fast_baud = faster(board, self.frequency, self.baud)
         self.aim = max(self.frequency, aim or 0)
 
     def at(self, frequency: float, aim: float | None = None) -> "BoardTop":
@@ -56,12 +57,11 @@ class BoardTop(Elaboratable):
         m.domains.sync = ClockDomain()
         m.submodules.clock = BoardClock(self.board, self.frequency, self.aim)
         timeout_bits = math.ceil(math.log2(SILENCE * self.frequency))
-        m.submodules.link = link = Link(self.shape, self.model, self.cycles, timeout_bits)
+        identity = self.shape.identity(self.model, round(self.frequency), self.fast_baud)
+        fast = divisor(self.frequency, self.fast_baud) if self.fast_baud else None
+        m.submodules.link = link = Link(self.shape, identity, self.cycles, timeout_bits, fast)
         m.submodules.core = core = self.core
-        wiring.connect(m, link.i, core.i)
-        wiring.connect(m, core.o, link.o)
-        if self.shape.load_bytes:
-            wiring.connect(m, link.load, core.load)
+        connect_core(m, link, core)
 
         uart = platform.request("uart", 0, dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
@@ -77,6 +77,16 @@ class BoardTop(Elaboratable):
             m.submodules.hold_high = buffer = io.Buffer("o", port)
             m.d.comb += buffer.o.eq(-1)
         return m
+
+
+def faster(board: Board, hz: float, baud: int) -> int:
+    """The baud rate that SPEED offers: the board's fastest if a clock of ``hz`` Hz divides to it
+    and it is more than ``baud``; else 0."""
+    try:
+        divisor(hz, board.fast_baud or 0)
+    except (GategradError, ZeroDivisionError):
+        return 0
+    return board.fast_baud if board.fast_baud > baud else 0
 
 
 def usable(board: Board, hz: float, baud: int) -> float:

@@ -1,6 +1,6 @@
 """A UART, 8 data bits, no parity, one stop bit, and the CRC of the bits that pass through it."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
@@ -48,8 +48,17 @@ class SerialCrc(wiring.Component):
         return m
 
 
+def bit_times(uart) -> tuple[Value, Value]:
+    """Where the timer of a UART's half ends, two cycles before it starts again, and where it starts
+    for half a bit."""
+    slow, fast = ((n - 2, n - n // 2) for n in (uart.cycles, uart.fast_cycles))
+    if slow == fast:
+        return Const(slow[0]), Const(slow[1])
+    return Mux(uart.fast, fast[0], slow[0]), Mux(uart.fast, fast[1], slow[1])
+
+
 class UartReceiver(wiring.Component):
-    """Bytes from a line at ``cycles`` clock cycles a bit.
+    """Bytes from a line at ``cycles`` clock cycles a bit, or ``fast_cycles`` while ``fast``.
 
     ``valid`` is high for one cycle with ``data``; there is no flow control. A byte whose stop bit
     is low is dropped, and nothing is received until the line is high again. ``bit`` and
@@ -61,9 +70,10 @@ class UartReceiver(wiring.Component):
     valid: Out(1)
     bit: Out(1)
     bit_valid: Out(1)
+    fast: In(1)
 
-    def __init__(self, cycles: int):
-        self.cycles = cycles
+    def __init__(self, cycles: int, fast_cycles: int | None = None):
+        self.cycles, self.fast_cycles = cycles, fast_cycles or cycles
         super().__init__()
 
     def elaborate(self, platform):
@@ -71,17 +81,18 @@ class UartReceiver(wiring.Component):
         rx = Signal(init=1)
         m.submodules.sync = FFSynchronizer(self.rx, rx, init=1)
         timer, tick = Signal(range(self.cycles)), Signal()
+        end, half = bit_times(self)
         count = Signal(range(10))
         m.d.comb += self.bit.eq(rx)
         m.d.sync += self.valid.eq(0)
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [timer.eq(self.cycles - self.cycles // 2), count.eq(0)]
+                m.d.sync += [timer.eq(half), count.eq(0)]
                 with m.If(~rx):
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
-                m.d.sync += [timer.eq(timer + 1), tick.eq(timer == self.cycles - 2)]
+                m.d.sync += [timer.eq(timer + 1), tick.eq(timer == end)]
                 with m.If(tick):
                     m.d.sync += [timer.eq(0), count.eq(count + 1)]
                     with m.If((count == 0) & rx):
@@ -98,7 +109,8 @@ class UartReceiver(wiring.Component):
 
 
 class UartTransmitter(wiring.Component):
-    """Bytes to a line at ``cycles`` clock cycles a bit; takes ``data`` when ``valid & ready``.
+    """Bytes to a line at ``cycles`` clock cycles a bit, or ``fast_cycles`` while ``fast``; takes
+    ``data`` when ``valid & ready``.
 
     ``bit`` and ``bit_valid`` give the data bits as they begin. Resources: about 30 LUTs.
     """
@@ -109,14 +121,16 @@ class UartTransmitter(wiring.Component):
     ready: Out(1)
     bit: Out(1)
     bit_valid: Out(1)
+    fast: In(1)
 
-    def __init__(self, cycles: int):
-        self.cycles = cycles
+    def __init__(self, cycles: int, fast_cycles: int | None = None):
+        self.cycles, self.fast_cycles = cycles, fast_cycles or cycles
         super().__init__()
 
     def elaborate(self, platform):
         m = Module()
         timer, tick = Signal(range(self.cycles)), Signal()
+        end, _ = bit_times(self)
         shift = Signal(8)
         #: Bits left: 10 in the start bit, 9 to 2 in the data, 1 in the stop bit, 0 idle.
         left = Signal(range(11))
@@ -126,7 +140,7 @@ class UartTransmitter(wiring.Component):
             with m.If(self.valid):
                 m.d.sync += [left.eq(10), self.tx.eq(0)]
         with m.Else():
-            m.d.sync += [timer.eq(timer + 1), tick.eq(timer == self.cycles - 2)]
+            m.d.sync += [timer.eq(timer + 1), tick.eq(timer == end)]
             with m.If(tick):
                 # Ones follow the data: the stop bit and the idle line.
                 m.d.sync += [

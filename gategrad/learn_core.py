@@ -1,70 +1,144 @@
 # amaranth: UnusedElaboratable=no
-"""A trainer as the link of a board sees it: samples that end with their label."""
+"""A trainer as the link of a board sees it: one stream in and one out, weights and counters in
+bytes."""
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
-from gategrad.errors import GategradError
+from gategrad.boards.coreshape import BYTE_STREAM
+from gategrad.boards.protocol import COUNTER_BYTES, LOAD_CHUNK
 from gategrad.hdl.counter import count
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.slice import Slice
 from gategrad.hdl.streams import connect, tensor_stream
 from gategrad.trainer import Trainer
 
+#: Cycles that a trainer needs to see that nobody wants weights any more.
+PAUSE = 8
+
 
 class LearnCore(wiring.Component):
-    """``trainer`` with one stream in and one out, so that a board's link can carry it.
+    """``trainer`` behind one stream of elements in and one out, as
+    :attr:`~gategrad.boards.coreshape.CoreShape.members` has it.
 
-    A frame of ``i``, an element a beat, is a sample and one element more: the label plus 1, or 0
-    for a sample that is only inferred; ``o``: its raw outputs. At most a beat every other cycle.
+    The weight image is what :meth:`~gategrad.trainer.Trainer.pack` makes, every element in
+    ``element_bytes`` bytes, with its sign, the lowest first. ``restart`` resets the trainer, and
+    ``load`` has to follow: momentum is part of what is loaded, as zero.
 
-    Raises :class:`GategradError` for inputs too narrow for the labels.
+    Rates: at most a beat of ``i`` every other cycle; weights go in as bytes come and leave about as
+    fast as :class:`~gategrad.hdl.weight_access.WeightAccess` gives them. Each piece that is read
+    takes a pass over all weights.
     """
 
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
-        model = trainer.learning.model
-        self.size, self.outputs = model.input.size, model.outputs
-        self.inputs = self.size + 1
-        fmt, classes = model.input.format, max(2, model.outputs)
-        if classes >= 1 << fmt.width:
-            raise GategradError(
-                f"network {model.name!r}: {classes} labels do not fit its inputs, {fmt}, with "
-                "which they travel; give the input more bits"
-            )
+        learning = trainer.learning
+        model = learning.model
+        self.inputs, self.outputs = model.input.size, model.outputs
+        self.classes = max(2, learning.loss.classes)
+        self.element_bytes = -(-trainer.weight_format.width // 8)
+        self.load_bytes = trainer.elements * self.element_bytes
+        self.known = trainer.known
+        self.counter_names = list(trainer.counters)
+        self.counters = len(self.counter_names)
+        pieces = -(-self.load_bytes // LOAD_CHUNK)
+        label = data.StructLayout({"learn": 1, "value": range(max(2, self.classes))})
         super().__init__({
-            "i": In(tensor_stream(fmt)), "o": Out(tensor_stream(model.out)),
+            "i": In(tensor_stream(model.input.format)), "o": Out(tensor_stream(model.out)),
+            "label": In(stream.Signature(label)), "load": In(BYTE_STREAM),
+            "dump": Out(BYTE_STREAM), "dumping": In(1), "piece": In(range(pieces)),
+            "counter": Out(8), "counter_byte": In(range(max(2, COUNTER_BYTES * self.counters))),
+            "idle": Out(1), "restart": In(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.trainer = trainer = self.trainer
+        trainer = self.trainer
         fmt, lanes = trainer.learning.model.input.format, trainer.lanes_in
+        restarted = ResetInserter(self.restart)
+        m.submodules.trainer = restarted(trainer)
         # The link is far from all that decides whether a beat is taken.
-        m.submodules.slice = register = Slice(fmt, full_rate=False)
+        register, out = Slice(fmt, full_rate=False), Slice(trainer.learning.model.out)
+        m.submodules.slice, m.submodules.out = restarted(register), restarted(out)
         connect(m, flipped(self.i), register.i)
-        source, sample = register.o, trainer.i
         if lanes > 1:
-            m.submodules.resize = resize = Resize(
-                fmt, elements=self.size, lanes_in=1, lanes_out=lanes, technology=trainer.technology
-            )
+            resize = Resize(
+                fmt, elements=self.inputs, lanes_in=1, lanes_out=lanes,
+                technology=trainer.technology,
+            )  # fmt: skip
+            m.submodules.resize = restarted(resize)
+            connect(m, register.o, resize.i)
             connect(m, resize.o, trainer.i)
-            sample = resize.i
-        label, at_label = trainer.i_label, Signal()
-        taken = source.valid & source.ready
-        _, last = count(m, taken, self.inputs, "element")
-        value = source.payload.as_value()
-        m.d.comb += [
-            at_label.eq(last),
-            sample.payload.eq(source.payload),
-            sample.valid.eq(source.valid & ~at_label),
-            label.payload.learn.eq(value.any()),
-            label.payload.value.eq((value - 1)[: len(label.payload.value)]),
-            label.valid.eq(source.valid & at_label),
-            source.ready.eq(Mux(at_label, label.ready, sample.ready)),
-        ]
-        m.submodules.out = out = Slice(trainer.learning.model.out)
+        else:
+            connect(m, register.o, trainer.i)
         connect(m, trainer.o, out.i)
         connect(m, out.o, flipped(self.o))
+        m.d.comb += [
+            trainer.i_label.valid.eq(self.label.valid),
+            trainer.i_label.payload.learn.eq(self.label.p.learn),
+            trainer.i_label.payload.value.eq(self.label.p.value),
+            self.label.ready.eq(trainer.i_label.ready),
+        ]
+        self._load(m)
+        self._dump(m)
+        self._count(m)
         return m
+
+    def _load(self, m: Module) -> None:
+        """Bytes become elements."""
+        trainer, size = self.trainer, self.element_bytes
+        element, whole = Signal(8 * size), Signal()
+        taken = self.load.valid & self.load.ready
+        _, last = count(m, taken, size, "load_byte")
+        with m.If(trainer.load.ready):
+            m.d.sync += whole.eq(0)
+        with m.If(taken):
+            m.d.sync += [element.eq(Cat(element, self.load.p[0])[8:]), whole.eq(last)]
+        m.d.comb += [
+            self.load.ready.eq(~whole),
+            trainer.load.valid.eq(whole),
+            trainer.load.payload[0].eq(element),
+        ]
+
+    def _dump(self, m: Module) -> None:
+        """Elements become bytes: a pass over all of them, of which ``dump`` gives what is from
+        ``piece`` on, while ``dumping``."""
+        trainer, size = self.trainer, self.element_bytes
+        taken, sign = Signal(), Signal(8 * size)
+        m.d.comb += sign.eq(trainer.dump.payload[0])
+        passing, pause = Signal(), Signal(range(PAUSE + 1))
+        byte, last = count(m, taken, size, "dump_byte")
+        place, ended = count(m, taken, self.load_bytes, "place")
+        # A byte is let go two cycles after the one before it: by then it is known where it belongs.
+        settled, reached = Signal(), Signal()
+        m.d.sync += settled.eq(passing & ~taken)
+        low = LOAD_CHUNK.bit_length() - 1
+        with m.If(~passing):
+            m.d.sync += reached.eq(0)
+            with m.If(pause != 0):
+                m.d.sync += pause.eq(pause - 1)
+            with m.Elif(self.dumping):
+                m.d.sync += passing.eq(1)
+        with m.Else():
+            with m.If((place[low:] == self.piece) & (place[:low] == 0) & self.dumping):
+                m.d.sync += reached.eq(1)
+            with m.If(taken & ended):
+                m.d.sync += [passing.eq(0), pause.eq(PAUSE)]
+        there = settled & trainer.dump.valid
+        m.d.comb += [
+            trainer.dumping.eq(passing),
+            self.dump.valid.eq(there & reached & self.dumping),
+            self.dump.p[0].eq(sign.word_select(byte, 8)),
+            taken.eq(Mux(reached & self.dumping, self.dump.valid & self.dump.ready, there)),
+            trainer.dump.ready.eq(taken & last),
+            self.idle.eq(trainer.idle & ~passing & (pause == 0)),
+        ]
+
+    def _count(self, m: Module) -> None:
+        """All counters as a row of bytes."""
+        row = []
+        for name in self.counter_names:
+            value = getattr(self.trainer, name)
+            row += [value[8 * k : 8 * k + 8] for k in range(COUNTER_BYTES)]
+        m.d.sync += self.counter.eq(Array(row)[self.counter_byte])

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from gategrad.boards.coreshape import BYTE_STREAM, CoreShape
-from gategrad.boards.link import Link
+from gategrad.boards.link import Link, connect_core
 
 MODEL = bytes(range(0x10, 0x18))
 MICROSECOND = 1e-6
@@ -90,13 +90,11 @@ class Bench(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape = CoreShape.of(self.core)
-        m.submodules.link = link = Link(shape, MODEL, self.cycles, self.timeout_bits)
+        identity = shape.identity(MODEL, clock_hz=1_000_000)
+        m.submodules.link = link = Link(shape, identity, self.cycles, self.timeout_bits)
         m.submodules.core = core = self.core
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
-        wiring.connect(m, link.i, core.i)
-        wiring.connect(m, core.o, link.o)
-        if shape.load_bytes:
-            wiring.connect(m, link.load, core.load)
+        connect_core(m, link, core)
         return m
 
 

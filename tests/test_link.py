@@ -87,7 +87,7 @@ def test_identity_round_trip():
     identity = Identity(1, MODEL, 784, 8, True, 10, 24, False, 25_408, True)
     assert Identity.unpack(identity.pack()) == identity
     assert (identity.input_bytes, identity.result_bytes) == (784, 31)
-    with pytest.raises(ValueError, match="21 bytes"):
+    with pytest.raises(ValueError, match="29 bytes"):
         Identity.unpack(identity.pack() + b"x")
 
 
@@ -174,7 +174,7 @@ INFER4 = bytes([1, 2, 3, 4])
 @pytest.mark.parametrize(
     "data, code",
     [
-        (encode(7, 1), ErrorCode.TYPE),
+        (encode(9, 1), ErrorCode.TYPE),
         (encode(Request.INFER, 1, b"abc"), ErrorCode.LENGTH),
         (encode(Request.PING, 1, b"a"), ErrorCode.LENGTH),
         (encode(Request.LOAD, 1, bytes(5)), ErrorCode.TYPE),
