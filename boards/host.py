@@ -3,6 +3,7 @@
 import itertools
 import random
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ MEANING = {
 LEARNED = 1
 #: Seconds of silence after which a device has given up a frame that stopped.
 PAUSE = 0.1
+#: Seconds without a frame during which a device surely keeps a fast rate.
+FAST_FOR = 0.4
 #: Seconds of waiting at a time.
 SLICE = 0.05
 
@@ -125,6 +128,12 @@ class Link:
         self._frames: deque[Frame] = deque()
         self._slow = False
         self._baud, self._patience = baud, timeout
+        # Bits per second: at the start, and what SPEED made of it.
+        self._normal, self._heard = baud, time.monotonic()
+        self._fast_allowed = True
+        # The longest silence before a reply of each type, and attempts since the last reply.
+        self._silences: dict[int, float] = {}
+        self._failures = 0
         #: Attempts that failed and were repeated.
         self.repeated = 0
 
@@ -133,6 +142,11 @@ class Link:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    @property
+    def baud(self) -> int:
+        """Bits per second in use."""
+        return self._baud
 
     def close(self) -> None:
         """Close the transport."""
@@ -186,6 +200,8 @@ class Link:
             raise GategradError("the device's weights are not loaded; load them first")
         waiting: deque[tuple[bytes, int]] = deque()
         for frame in frames:
+            if not waiting:
+                self._awake()
             self._check(frame, identity)
             while len(waiting) >= (1 if self._slow else window):
                 yield from self._collect(waiting, identity)
@@ -263,6 +279,8 @@ class Link:
                 )
             while len(waiting) >= (1 if self._slow else window):
                 yield from self._learned_from(waiting, identity)
+            if not waiting:
+                self._awake()
             sample = _Sample(turn, frame, label)
             sample.sequence = self._send(*sample.request)
             waiting.append(sample)
@@ -318,6 +336,57 @@ class Link:
                 f"{identity.input_bytes}"
             )
 
+    def speed_up(self) -> int:
+        """Go to the device's fast baud rate if it has one and the line can do it; returns the bits
+        per second that are in use."""
+        identity = self._identity or self.identify()
+        if self._fast_allowed and identity.fast_baud > self._baud:
+            try:
+                self._request(Request.SPEED, b"\1", 0)
+                self._change(identity.fast_baud)
+                self._request(Request.PING, b"", 0)
+            except NoAnswer:
+                self._slow_down()
+        return self._baud
+
+    def _slow_down(self) -> None:
+        """Back to the normal baud rate for good: the line, the bridge or the core is not up to it.
+        The device follows when it has heard nothing right for a while."""
+        self._fast_allowed = False
+        if self._baud != self._normal:
+            self._change(self._normal)
+            for _ in range(8):
+                self.transport.read(1 << 16, 2 * PAUSE)
+                if self._hears():
+                    return
+
+    def _hears(self) -> bool:
+        """Whether the device answers at the present rate."""
+        self.transport.drain()
+        self._decoder.reset()
+        self._frames.clear()
+        self.transport.write(encode(Request.PING, 0))
+        return bool(self._decoder.feed(self.transport.read(8, 2 * PAUSE)))
+
+    def _change(self, baud: int) -> None:
+        setter = getattr(self.transport, "change", None)
+        if setter:
+            setter(baud)
+        self._baud = baud
+
+    def _awake(self) -> None:
+        """Before a request with nothing else under way: a device that was left alone for long is
+        back at its normal rate."""
+        if self._baud == self._normal or time.monotonic() - self._heard < FAST_FOR:
+            return
+        self._heard = time.monotonic()
+        for rate in (self._baud, self._normal):
+            self._change(rate)
+            if self._hears():
+                break
+        if self._baud == self._normal:
+            self.speed_up()
+
     def counters(self) -> list[int]:
         """What the device has counted since its weights were set; waits until it is at rest."""
         identity = self._identity or self.identify()
@@ -353,6 +422,7 @@ class Link:
     def _request(self, kind: Request, payload: bytes, length: int) -> bytes:
         """Send, wait for the reply, and repeat as often as allowed."""
         attempt = 0
+        self._awake()
         while True:
             sequence = self._send(kind, payload)
             try:
@@ -366,6 +436,7 @@ class Link:
     def _mend(self, error: DeviceError | NoAnswer) -> None:
         """Before another attempt: let the device give up what it waits for, forget its answers."""
         self.repeated += 1
+        self._failures += 1
         self.transport.read(1 << 16, PAUSE)
         self.transport.drain()
         self._decoder.reset()
@@ -380,29 +451,38 @@ class Link:
         sequence = (next(self._sequences) if turn is None else turn) & 0xFF
         data = encode(kind, sequence, payload)
         self.transport.write(data)
+        # A device that has answered such a request will not take long for the next; if it does
+        # after all, it gets twice the time with each attempt.
+        usual = self._silences.get(kind, self.timeout)
+        wait = min(self.timeout, 4 * (usual + SLICE) * 2**self._failures)
         # The time on the line, of this request and of one before it.
-        self._patience = self.timeout + 2 * len(data) * 10 / self._baud
+        self._patience = wait + 2 * len(data) * 10 / self._baud
         return sequence
 
     def _reply(self, kind: Request, sequence: int, length: int) -> bytes:
         """The payload of the reply to ``sequence``; replies to others are dropped."""
         # Whoever sends us bytes without end is not our device.
         silence, limit = 0.0, 4 * (self._decoder.limit + 256)
+        longest = 0.0
         while silence < self._patience and limit > 0:
             if not self._frames:
                 data = self.transport.read(self._decoder.missing, SLICE)
                 silence = 0.0 if data else silence + SLICE
+                longest = max(longest, silence)
                 limit -= len(data)
                 self._frames.extend(self._decoder.feed(data))
             while self._frames:
                 frame = self._frames.popleft()
+                self._heard = time.monotonic()
                 if frame.sequence != sequence:
                     continue
                 if frame.kind == REPLY and len(frame.payload) == 1:
                     raise DeviceError(frame.payload[0])
                 if frame.kind == REPLY | kind and len(frame.payload) == length:
+                    self._silences[kind] = max(longest, self._silences.get(kind, 0.0))
+                    self._failures = 0
                     return frame.payload
-        raise NoAnswer(f"no answer to {kind.name} within {self.timeout:g} s")
+        raise NoAnswer(f"no answer to {kind.name} within {self._patience:.2g} s")
 
 
 def connect(
@@ -418,7 +498,9 @@ def connect(
     """
     steps = int(tolerance / 0.02 + 0.5)
     for step in sorted(range(-steps, steps + 1), key=abs):
-        link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=1)
+        # A device that another host has made faster needs a second to come back.
+        retries = 1 if step else 3
+        link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=retries)
         try:
             link.identify()
         except NoAnswer:
