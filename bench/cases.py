@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import imports, learning, learning_builds, networks, training_rate
+from bench import imports, learning, learning_builds, networks, training_rate, virtual
 from bench.alone import measure
 from bench.models import MODELS, data_of, model
 from gategrad.backends import simulate
@@ -92,6 +92,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
     "accuracy": accuracies,
     "simulators": simulators,
     "generate": generation,
+    virtual.CASE: virtual.mnist,
 } | {
     f"{name} on {board}": (lambda f, n=name, b=board, m=mhz: built(f, n, b, m))
     for name, board, mhz in BUILDS

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from bench.import_page import import_goals
 from bench.learning_page import learning_goals
 from bench.network_page import Goal, network_goals
+from bench.virtual import virtual_goals
 
 #: Weight bits a cycle that the four SPRAMs of a UP5K give.
 SPRAM_BITS = 64
@@ -13,7 +14,7 @@ SPRAM_BITS = 64
 def goals(results: dict) -> list[Goal]:
     """A row for every goal whose case was run."""
     builds = {name: r for name, r in results.items() if " on " in name and ":" not in name}
-    rows = [*_models(results), *_speeds(results)]
+    rows = [*_models(results), *_speeds(results), *virtual_goals(results)]
     for name, result in builds.items():
         rows += _build(name, result["board"], result["core"])
     if builds:

@@ -4,6 +4,7 @@ from bench.goals import goals
 from bench.import_page import import_sections
 from bench.learning_page import learning_sections
 from bench.network_page import network_sections, table
+from bench.virtual import virtual_sections
 
 HEAD = """# Benchmarks
 
@@ -41,6 +42,7 @@ def page(results: dict, machine: dict) -> str:
         )
     if found := results.get("simulators"):
         parts.append(_simulators(found, results.get("generate")))
+    parts += virtual_sections(results)
     builds = {name: r for name, r in results.items() if " on " in name and ":" not in name}
     if builds:
         parts += [_boards(builds), _cores(builds), _estimates(builds), _peers(builds)]

@@ -136,6 +136,8 @@ class Link:
         self._failures = 0
         #: Attempts that failed and were repeated.
         self.repeated = 0
+        #: Bytes that came, whatever they were.
+        self.heard = 0
 
     def __enter__(self) -> "Link":
         return self
@@ -470,6 +472,7 @@ class Link:
                 silence = 0.0 if data else silence + SLICE
                 longest = max(longest, silence)
                 limit -= len(data)
+                self.heard += len(data)
                 self._frames.extend(self._decoder.feed(data))
             while self._frames:
                 frame = self._frames.popleft()
@@ -497,13 +500,15 @@ def connect(
     ``baud`` are then tried until one is answered. Raises :class:`GategradError`.
     """
     steps = int(tolerance / 0.02 + 0.5)
+    heard = 0
     for step in sorted(range(-steps, steps + 1), key=abs):
         # A device that another host has made faster needs a second to come back.
         retries = 1 if step else 3
         link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=retries)
         try:
             link.identify()
-        except NoAnswer:
+        except (NoAnswer, DeviceError):
+            heard += link.heard
             link.close()
             continue
         except BaseException:
@@ -511,6 +516,11 @@ def connect(
             raise
         link.timeout, link.retries = 1.0, 3
         return link
+    if heard:
+        raise NoAnswer(
+            f"what answers on {port} at {baud} baud makes no sense: is it another device or "
+            "another bitstream, or is the baud rate not the one in build.json?"
+        )
     raise NoAnswer(
         f"nothing on {port} answers at {baud} baud: is the bitstream loaded, is this the board's "
         "UART, and is this the baud rate in build.json?"
