@@ -343,10 +343,12 @@ class Link:
         per second that are in use."""
         identity = self._identity or self.identify()
         if self._fast_allowed and identity.fast_baud > self._baud:
+            self._fast_allowed = False  # until it has been seen to work
             try:
                 self._request(Request.SPEED, b"\1", 0)
                 self._change(identity.fast_baud)
                 self._request(Request.PING, b"", 0)
+                self._fast_allowed = True
             except NoAnswer:
                 self._slow_down()
         return self._baud
@@ -379,7 +381,8 @@ class Link:
     def _awake(self) -> None:
         """Before a request with nothing else under way: a device that was left alone for long is
         back at its normal rate."""
-        if self._baud == self._normal or time.monotonic() - self._heard < FAST_FOR:
+        quick = time.monotonic() - self._heard < FAST_FOR
+        if quick or not self._fast_allowed or self._baud == self._normal:
             return
         self._heard = time.monotonic()
         for rate in (self._baud, self._normal):
@@ -443,6 +446,9 @@ class Link:
         self.transport.drain()
         self._decoder.reset()
         self._frames.clear()
+        if isinstance(error, DeviceError) and error.code == ErrorCode.OVERRUN:
+            self._slow_down()
+        self._awake()
         if isinstance(error, DeviceError) and error.code == ErrorCode.NOT_LOADED:
             # Noise that looked like a LOAD: the device rather forgets its weights than guesses.
             if self._image is None:

@@ -50,6 +50,14 @@ class SerialPort:
         except self._errors as error:
             raise self._lost(error) from error
 
+    def change(self, baud: int) -> None:
+        """From now on ``baud`` bits per second."""
+        try:
+            self._serial.flush()
+            self._serial.baudrate = baud
+        except (*self._errors, ValueError) as error:
+            raise self._lost(error) from error
+
     def close(self) -> None:
         self._serial.close()
 

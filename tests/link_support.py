@@ -83,15 +83,19 @@ class SumCore(wiring.Component):
 class Bench(wiring.Component):
     """A link and a core with nothing but the two wires outside."""
 
-    def __init__(self, core, cycles=4, timeout_bits=11):
+    def __init__(self, core, cycles=4, timeout_bits=11, fast=None):
         self.core, self.cycles, self.timeout_bits = core, cycles, timeout_bits
+        self.fast = fast  # cycles a bit, bits per second
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
 
     def elaborate(self, platform):
         m = Module()
         shape = CoreShape.of(self.core)
-        identity = shape.identity(MODEL, clock_hz=1_000_000)
-        m.submodules.link = link = Link(shape, identity, self.cycles, self.timeout_bits)
+        fast_cycles, fast_baud = self.fast or (None, 0)
+        identity = shape.identity(MODEL, 1_000_000, fast_baud)
+        m.submodules.link = link = Link(
+            shape, identity, self.cycles, self.timeout_bits, fast_cycles
+        )
         m.submodules.core = core = self.core
         m.d.comb += [link.rx.eq(self.rx), self.tx.eq(link.tx)]
         connect_core(m, link, core)

@@ -2,10 +2,11 @@
 
 import random
 import struct
+import time
 
 import pytest
 from amaranth.lib.crc import catalog
-from link_support import MODEL, SimulatedPort, SumCore, unsigned_bytes
+from link_support import MODEL, Bench, SimulatedPort, SumCore, unsigned_bytes
 
 from gategrad.boards.host import DeviceError, Link, NoAnswer, connect
 from gategrad.boards.protocol import (
@@ -20,6 +21,8 @@ from gategrad.boards.protocol import (
     encode,
 )
 from gategrad.errors import GategradError
+from gategrad.sim.board import BoardModel
+from gategrad.sim.verilog import to_verilog
 
 pytestmark = pytest.mark.timeout(120)
 BAUD = 2500  # four cycles a bit, 10,000 cycles a "second"
@@ -389,3 +392,73 @@ def test_serial_without_pyserial(monkeypatch):
     monkeypatch.setitem(sys.modules, "serial", None)
     with pytest.raises(GategradError, match=r"gategrad\[serial\]"):
         Link("anything")
+
+
+# The fast rate
+
+
+NORMAL, FAST = 400_000, 1_200_000
+
+
+def speedy(**core):
+    """A link of 0.4 Mbaud at 4.8 MHz that can do three times that, in Verilator."""
+    bench = Bench(SumCore(**core), cycles=12, timeout_bits=17, fast=(4, FAST))
+    pins = {"clk": "clk", "rst": "rst", "rx": "rx", "tx": "tx"}
+    return BoardModel(to_verilog(bench, "top"), "top", pins, 4.8e6, NORMAL, (0.1, 1.25))
+
+
+def test_the_line_gets_faster_and_back_when_the_device_is_left_alone():
+    x = frames(SumCore(inputs=30, outputs=2), 40)
+    core = SumCore(inputs=30, outputs=2)
+    packed = [unsigned_bytes(row) for row in x]
+    expected = [core.expected(row) for row in x]
+    with speedy(inputs=30, outputs=2) as board, Link(board.port, NORMAL, MODEL) as link:
+        assert list(link.infer_many(packed)) == expected
+        assert link.speed_up() == FAST
+        # Bits are as long there as the host's rate says: at another than the board's all is noise.
+        assert list(link.infer_many(packed)) == expected
+        assert link.repeated == 0
+        time.sleep(0.5)  # perhaps it has gone back, perhaps not
+        assert list(link.infer_many(packed[:3])) == expected[:3]
+        time.sleep(1.3)  # it has
+        assert list(link.infer_many(packed[:3])) == expected[:3]
+        assert link.baud == FAST
+        link.close()
+        time.sleep(1.2)
+        with Link(board.port, NORMAL, MODEL) as other:
+            assert list(other.infer_many(packed)) == expected
+
+
+def test_a_host_that_comes_while_the_line_is_fast_is_heard_within_two_seconds():
+    with speedy(inputs=4, outputs=2) as board:
+        with Link(board.port, NORMAL, MODEL) as link:
+            link.speed_up()
+            assert link.infer(INFER4) == SumCore(inputs=4, outputs=2).expected([1, 2, 3, 4])
+        start = time.monotonic()
+        with connect(board.port, NORMAL, MODEL) as other:
+            assert time.monotonic() - start < 2
+            assert other.infer(INFER4)[1] == [10, -10]
+
+
+def test_a_line_that_is_not_up_to_the_fast_rate_stays_at_the_normal_one():
+    with speedy(inputs=4, outputs=2) as board:
+        link = Link(board.port, NORMAL, MODEL, timeout=0.3, retries=1)
+
+        def change(baud, real=link.transport.change):
+            real(min(baud, 600_000))
+
+        link.transport.change = change
+        assert link.speed_up() == NORMAL
+        assert link.infer(INFER4)[1] == [10, -10]
+        assert link.speed_up() == NORMAL
+        link.close()
+
+
+def test_a_core_too_slow_for_the_fast_rate_is_spoken_to_at_the_normal_one():
+    with (
+        speedy(inputs=4, outputs=2, pause=100) as board,
+        Link(board.port, NORMAL, MODEL, timeout=0.3) as link,
+    ):
+        assert link.speed_up() == FAST
+        assert link.infer(INFER4)[1] == [10, -10]
+        assert link.baud == NORMAL
