@@ -131,7 +131,7 @@ class Link:
         # Bits per second: at the start, and what SPEED made of it.
         self._normal, self._heard = baud, time.monotonic()
         self._fast_allowed = True
-        # The longest silence before a reply of each type, and attempts since the last reply.
+        # The longest silence before a reply of each type; how many since were waited for in vain.
         self._silences: dict[int, float] = {}
         self._failures = 0
         #: Attempts that failed and were repeated.
@@ -441,7 +441,7 @@ class Link:
     def _mend(self, error: DeviceError | NoAnswer) -> None:
         """Before another attempt: let the device give up what it waits for, forget its answers."""
         self.repeated += 1
-        self._failures += 1
+        self._failures += isinstance(error, NoAnswer)
         self.transport.read(1 << 16, PAUSE)
         self.transport.drain()
         self._decoder.reset()
