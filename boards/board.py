@@ -5,6 +5,7 @@ import importlib
 from dataclasses import dataclass, field
 
 from gategrad.boards import programmers
+from gategrad.boards.pins import Flash, Spi, Uart
 from gategrad.boards.programmers import Programmer
 from gategrad.errors import GategradError
 from gategrad.hdl import technology
@@ -20,20 +21,6 @@ ICE8K = Resources(luts=7680, ffs=7680, brams=32)
 LFE25 = Resources(luts=24288, ffs=24288, dsps=28, brams=56)
 LFE45 = Resources(luts=43848, ffs=43848, dsps=72, brams=108)
 LFE85 = Resources(luts=83640, ffs=83640, dsps=156, brams=208)
-
-
-@dataclass(frozen=True)
-class Uart:
-    """Pins of a UART that the platform does not name.
-
-    ``rx`` is the FPGA's input and ``tx`` its output, on connector ``conn`` or, when that is None,
-    as balls of the package. ``high`` lists pins to drive high while the link runs.
-    """
-
-    rx: str
-    tx: str
-    conn: tuple[str, int] | None = None
-    high: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +49,10 @@ class Board:
     #: What loads a bitstream, in order of preference.
     programmers: tuple[Programmer, ...]
     uart: Uart | None = None
+    #: Pins of a link over SPI, where the board has some for it.
+    spi: Spi | None = None
+    #: Where weights are read from at power-up, on devices whose bitstreams cannot set them all.
+    flash: Flash | None = None
     #: Resource that names the clock; None means the platform's default.
     clock: str | None = None
     #: Largest relative error of the clock (an on-chip oscillator is off by up to a tenth).
@@ -92,31 +83,15 @@ class Board:
         return "top.bin" if self.is_ice40 else "top.bit"
 
     def platform(self):
-        """A fresh Amaranth platform with the link's UART as ``uart`` 0. It builds once."""
-        from amaranth.build import Attrs, Pins, Resource
-        from amaranth_boards.resources import UARTResource
-
+        """A fresh Amaranth platform, which builds once. It has the link's UART as ``uart`` 0, and
+        where the board has them ``link_spi`` 0 and ``weights_flash`` 0 (:mod:`.pins`)."""
         module, _, name = self.platform_class.partition(":")
         platform = getattr(importlib.import_module(f"amaranth_boards.{module}"), name)()
         if self.clock is not None:
             platform.default_clk = self.clock
-        if self.uart is not None:
-            # The pull-up keeps an unconnected input from receiving noise.
-            attrs = (
-                Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1)
-                if self.is_ice40
-                else Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP")
-            )
-            platform.add_resources(
-                [
-                    UARTResource(
-                        0, rx=self.uart.rx, tx=self.uart.tx, conn=self.uart.conn, attrs=attrs
-                    )
-                ]
-            )
-            if self.uart.high:
-                pins = Pins(self.uart.high, dir="o")
-                platform.add_resources([Resource("hold_high", 0, pins)])
+        for pins in (self.uart, self.spi, self.flash):
+            if pins is not None:
+                platform.add_resources(pins.resources(self.is_ice40))
         return platform
 
 
@@ -134,6 +109,7 @@ def _ulx3s(size: int, resources: Resources) -> Board:
         pll="ehxplll",
         default_hz=125_000_000,
         uart_pins="on-board FT231X (USB connector US1): rx M1, tx L4",
+        spi=Spi("0+", "0-", "1+", "1-", ("gpio", 0), "header J1: GP0, GN0, GP1, GN1"),
         programmers=programmers.ULX3S,
         fast_baud=_FTDI,
         led=("led", 0, ""),
@@ -154,6 +130,7 @@ def _orangecrab(size: int, resources: Resources) -> Board:
         uart_pins="Feather header: rx on pin 0 (N17), tx on pin 1 (M18), 3.3 V",
         programmers=programmers.ORANGECRAB,
         uart=Uart("0", "1", conn=("io", 0)),
+        spi=Spi("5", "copi", "cipo", "sck", ("io", 0), "Feather header: 5, COPI, CIPO, SCK"),
         led=("rgb_led", 0, "g"),
     )
 
@@ -170,6 +147,7 @@ def _ecpix5(size: int, resources: Resources) -> Board:
         pll="ehxplll",
         default_hz=140_000_000,
         uart_pins="on-board FT2232H, second channel: rx R26, tx R24",
+        spi=Spi("1", "2", "3", "4", ("pmod", 0), "PMOD0, pins 1 to 4"),
         programmers=programmers.ECPIX5,
         fast_baud=_FTDI,
         led=("rgb_led", 0, "g"),
@@ -190,6 +168,8 @@ def _upduino(name: str, title: str, pins: str, **clock) -> Board:
         programmers=(programmers.ICEPROG_FLASH,),
         # The lines to the FT232H are those of the flash, whose select must stay high.
         uart=Uart("15", "14", high="16"),
+        spi=Spi("23", "25", "26", "27", where="header JP5: pins 23, 25, 26, 27"),
+        flash=Flash(cs="16", copi="14", cipo="17", sck="15", with_uart=True),
         **clock,
     )
 
@@ -210,6 +190,8 @@ _BOARDS = (
         pll="pad",
         default_hz=48_000_000,
         uart_pins="on-board FT2232H, second channel: rx 6, tx 9",
+        spi=Spi("1", "2", "3", "4", ("pmod", 0), "PMOD1A, pins 1 to 4"),
+        flash=Flash(cs="16", copi="14", cipo="17", sck="15", high="12 13"),
         programmers=programmers.ICEBREAKER,
         fast_baud=_FTDI,
         led=("led_g", 0, ""),
@@ -242,6 +224,7 @@ _BOARDS = (
         pll="core",
         default_hz=84_000_000,
         uart_pins="on-board FT2232H, second channel: rx B10, tx B12",
+        spi=Spi("R15", "P16", "P15", "N16", where="connector J2: R15, P16, P15, N16"),
         programmers=programmers.HX8K,
         fast_baud=_FTDI,
         led=("led", 0, ""),
@@ -259,6 +242,7 @@ _BOARDS = (
         uart_pins="header: rx on pin 1 (A2), tx on pin 2 (A1), 3.3 V",
         programmers=programmers.TINYFPGA_BX,
         uart=Uart("1", "2", conn=("gpio", 0)),
+        spi=Spi("10", "11", "12", "13", ("gpio", 0), "header: pins 10, 11, 12, 13"),
         led=("led", 0, ""),
     ),
     _ulx3s(12, LFE25),

@@ -28,8 +28,9 @@ class Receiver(wiring.Component):
     number of samples that were learned since the weights were set.
 
     Ports besides the core's: bytes and their ``crc``; ``job``, to the sender; ``sending``: it is at
-    work, ``reading``: on weights or counters; ``loaded``; ``speed``: which rate a SPEED asked for;
-    ``lost``: no right frame has come for 16 times the silence that ends one.
+    work, ``reading``: on weights or counters; ``loaded``; ``filled``: the weights have come from
+    elsewhere, whole; ``speed``: which rate a SPEED asked for; ``lost``: no right frame has come for
+    16 times the silence that ends one.
     """
 
     def __init__(self, shape: CoreShape, timeout_bits: int):
@@ -48,6 +49,8 @@ class Receiver(wiring.Component):
             "lost": Out(1),
             "busy": Out(1),
         }
+        if shape.load_bytes:
+            ports["filled"] = In(1)
         own = ("i", "load", "label", "restart", "piece")
         super().__init__(ports | {k: port for k, port in shape.members.items() if k in own})
 
@@ -113,6 +116,8 @@ class Receiver(wiring.Component):
         if loads:
             with m.If(self.load.valid & self.load.ready):
                 m.d.sync += self.load.valid.eq(0)
+            with m.If(self.filled):
+                m.d.sync += self.loaded.eq(1)
 
         # Silence: a frame that stops is over.
         silence, silences, right = Signal(self.timeout_bits + 1), Signal(range(SILENCES)), Signal()
