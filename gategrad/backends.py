@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """One call at every level: the same samples through NumPy, Amaranth's simulator or Verilator.
 
+Verilator takes the emitted Verilog, or what synthesis makes of it for a board.
+
 Golden is the definition; a backend that differs from it in any bit is wrong, and the first layer
 and element that differ are named.
 """
@@ -9,12 +11,10 @@ import copy
 import dataclasses
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import gategrad.sim
 from gategrad.boards.board import Board
 from gategrad.boards.build import no_progress
 from gategrad.boards.tools import Progress
@@ -24,6 +24,7 @@ from gategrad.model import Model
 from gategrad.plan import Plan
 from gategrad.sim.amaranth import simulate as simulate_amaranth
 from gategrad.sim.compare import first_difference
+from gategrad.sim.netlist import cell_models, to_netlist
 from gategrad.sim.result import (
     PortFormat,
     SimResult,
@@ -35,7 +36,7 @@ from gategrad.sim.verilator import VerilatorModel
 from gategrad.sim.verilog import to_verilog
 from gategrad.verbs import padded, plan_for
 
-BACKENDS = ("numpy", "amaranth", "verilator")
+BACKENDS = ("numpy", "amaranth", "verilator", "netlist")
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,14 @@ def simulate(
     """Run samples ``x`` (labels ``y``) on ``backend`` and compare every output with golden.
 
     With ``board`` the gateware is that board's: behavioural stand-ins for the vendor's cells in
-    Amaranth's simulator, the emitted Verilog with models of the cells in Verilator. ``numpy`` is
-    golden itself, with the plan's cycles. Raises :class:`GategradError`.
+    Amaranth's simulator, the emitted Verilog with models of the cells in Verilator. ``netlist``
+    needs one: it synthesises the core as a bitstream does and runs the cells that come out.
+    ``numpy`` is golden itself, with the plan's cycles. Raises :class:`GategradError`.
     """
     if backend not in BACKENDS:
         raise GategradError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
+    if backend == "netlist" and not (board or plan):
+        raise GategradError("a netlist consists of a device's cells: name a board (--board)")
     plan = plan or plan_for(model, board, rate)
     raw = model.raw_inputs(x)
     if backend == "numpy":
@@ -166,23 +170,32 @@ def run_plan(
         core = Core(plan, technology=plan.technology.simulated())
         return simulate_amaranth(core, x, load=_image(core), **options)
     core = Core(plan)
-    with verilator_model(core, progress) as model:
+    with verilator_model(core, progress, netlist=backend == "netlist") as model:
         return model.run(x, load=_image(core), **options)
 
 
-def verilator_model(core: Core, progress: Progress = no_progress) -> VerilatorModel:
-    """The emitted Verilog of ``core``, with models of the vendor's cells, compiled."""
-    cells = sorted((Path(gategrad.sim.__file__).parent / "cells").glob("*.v"))
-    progress("Verilog", None, "the first time this compiles Yosys, once on this machine")
-    verilog = to_verilog(core, "core")
-    progress("Verilog", 1.0, "")
+def verilator_model(
+    core: Core, progress: Progress = no_progress, netlist: bool = False
+) -> VerilatorModel:
+    """The emitted Verilog of ``core``, or its netlist, with models of the vendor's cells, compiled.
+
+    Raises :class:`GategradError` for the netlist of a core that is for no device.
+    """
+    stage = "synthesis" if netlist else "Verilog"
+    progress(stage, None, "the first time this compiles Yosys, once on this machine")
+    if netlist:
+        verilog = to_netlist(core, "core", core.technology.family)
+    else:
+        verilog = to_verilog(core, "core")
+    progress(stage, 1.0, "")
     progress("compiling the simulation", None, "")
     model = VerilatorModel(
         verilog,
         "core",
         PortFormat.of(core.i, core.inputs),
         PortFormat.of(core.o, core.outputs),
-        cells=cells if core.technology.instances else (),
+        cells=cell_models(verilog),
+        quick=netlist,
     )
     progress("compiling the simulation", 1.0, "")
     return model

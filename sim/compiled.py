@@ -39,8 +39,9 @@ class Compiled:
     _model: int | None = None
 
     def _compile(
-        self, design: str, gg_top: str, cells: Iterable[str | Path], harness: str, flags: list[str]
-    ) -> None:
+        self, design: str, gg_top: str, cells: Iterable[str | Path], harness: str, flags: list[str],
+        quick: bool = False,
+    ) -> None:  # fmt: skip
         """Compile ``design`` inside ``gg_top`` with the C++ file ``harness``, and start it."""
         sources = {"design.v": design}
         for number, cell in enumerate(sorted(map(Path, cells))):
@@ -51,7 +52,7 @@ class Compiled:
         text = (here / harness).read_text()
         text = text.replace(f'#include "{_SHARED}"\n', (here / _SHARED).read_text())
         start = time.perf_counter()
-        self.library = compile_model(sources, "gg_top", text, flags)
+        self.library = compile_model(sources, "gg_top", text, flags, quick)
         self.compile_seconds = time.perf_counter() - start
         self._lib = ctypes.CDLL(str(self.library))
         self._lib.gg_create.restype = ctypes.c_void_p

@@ -107,8 +107,9 @@ class VerilatorModel(Compiled):
     """A compiled simulation of the module ``top`` in ``verilog`` (text, or a path).
 
     ``i`` and ``o`` are the formats of its frames; ``axi`` says that its ports have AXI4-Stream
-    names (``to_verilog(axi=True)``); ``cells`` are files with models of vendor cells.
-    Compiling takes seconds, once: the result is cached by a hash of everything that went in.
+    names (``to_verilog(axi=True)``); ``cells`` are files with models of vendor cells; ``quick``
+    compiles faster and simulates slower, as netlists want. Compiling takes seconds, once: the
+    result is cached by a hash of everything that went in.
 
     The design starts in reset and then goes on from run to run (loaded weights stay) until
     :meth:`reset`. Use as a context manager, or :meth:`close` it.
@@ -125,6 +126,7 @@ class VerilatorModel(Compiled):
         *,
         axi: bool = False,
         cells: Iterable[str | Path] = (),
+        quick: bool = False,
     ) -> None:
         text = verilog_text(verilog)
         self.i, self.o = i, o
@@ -135,7 +137,7 @@ class VerilatorModel(Compiled):
             defines[f"{side}_WIDTH"], defines[f"{side}_STRIDE"] = port.width, port.stride(axi)
             defines[f"{side}_LANES"], defines[f"{side}_ELEMENTS"] = port.lanes, port.elements
         flags = [f"-DGG_{name}={value}" for name, value in sorted(defines.items())]
-        self._compile(text, adapter(top, found, i, o, axi=axi), cells, "harness.cpp", flags)
+        self._compile(text, adapter(top, found, i, o, axi=axi), cells, "harness.cpp", flags, quick)
         for name in ("gg_run", "gg_load"):
             self._declare(name, ctypes.POINTER(_State), ctypes.c_int64)
 
