@@ -2,6 +2,16 @@
 
 import random
 
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+from amaranth.sim import Simulator
+from link_support import MODEL
+
+from gategrad.boards.coreshape import CoreShape
+from gategrad.boards.link import FLASH_PINS, SPI_PINS, Link, connect_core
+from gategrad.boards.spi_port import SpiPort
+
 
 class Controller:
     """Mode 0 on ``dut``'s pins. A period of SCK takes ``cycles`` of the device's clock, not a whole
@@ -60,3 +70,49 @@ class Controller:
         while self.job is not None:
             self.advance(100)
         return self.done
+
+
+class LinkBench(wiring.Component):
+    """The link over SPI and a core, with ``boot`` the pins of a flash too (as ``flash``)."""
+
+    def __init__(self, core, timeout_bits=11, boot=None):
+        self.core, self.timeout_bits, self.boot = core, timeout_bits, boot
+        flash = {"flash": Out(FLASH_PINS)} if boot else {}
+        super().__init__(SPI_PINS | flash)
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = CoreShape.of(self.core)
+        identity = shape.identity(MODEL, clock_hz=1_000_000)
+        m.submodules.link = link = Link(shape, identity, None, self.timeout_bits, boot=self.boot)
+        m.submodules.core = core = self.core
+        m.d.comb += [getattr(link, name).eq(getattr(self, name)) for name in ("cs", "sck", "copi")]
+        m.d.comb += self.cipo.eq(link.cipo)
+        if self.boot:
+            wiring.connect(m, link.flash, wiring.flipped(self.flash))
+        connect_core(m, link, core)
+        return m
+
+
+class SpiBoard:
+    """A transport, ``port``, whose other end is a :class:`LinkBench` in Amaranth's simulator.
+
+    A cycle is a microsecond; a second of the host's patience is 10,000 cycles. ``chip``: a
+    :class:`~flash_chip.FlashChip` on the flash's pins.
+    """
+
+    def __init__(self, core, cycles=6.0, longest=64, boot=None, chip=None, seed=1):
+        self.dut = LinkBench(core, boot=boot)
+        self.sim = Simulator(self.dut)
+        self.sim.add_clock(1e-6)
+        self.controller = Controller(self.sim, self.dut, cycles, seed=seed)
+        if chip is not None:
+
+            async def pins(ctx):
+                await chip.run(ctx, self.dut.flash)
+
+            self.sim.add_testbench(pins, background=True)
+        self.port = SpiPort(
+            self.controller.transfer, longest, clock=lambda: self.controller.now * 1e-4,
+            sleep=lambda seconds: self.controller.advance(100),
+        )  # fmt: skip

@@ -1,0 +1,150 @@
+# amaranth: UnusedElaboratable=no
+"""The whole link over SPI, from the host's calls to a core's outputs; and weights from a flash."""
+
+import random
+
+import pytest
+from flash_chip import FlashChip
+from link_support import MODEL, SumCore, unsigned_bytes
+from spi_support import SpiBoard
+
+from gategrad.boards.boot import FlashBoot, flash_image
+from gategrad.boards.host import DeviceError, Link, NoAnswer
+from gategrad.boards.protocol import SYNC, ErrorCode
+from gategrad.boards.spi_port import IDLE
+
+WEIGHTS = random.Random(3).randbytes(37)
+
+
+def host(board, **options):
+    return Link(board.port, baud=1_000_000, timeout=0.5, **options)
+
+
+@pytest.mark.parametrize("longest, cycles", [(64, 6.0), (5, 7.3)])
+def test_inference(longest, cycles):
+    core = SumCore(inputs=6, outputs=3)
+    board = SpiBoard(core, cycles, longest)
+    link = host(board, model=MODEL)
+    assert link.identify().inputs == 6
+    rng = random.Random(1)
+    # Idle, escape and sync bytes among them.
+    pool = [IDLE, 0xDB, 0xDC, *SYNC, *range(256)]
+    samples = [[rng.choice(pool) for _ in range(6)] for _ in range(5)]
+    expected = [core.expected([v - 256 if v > 127 else v for v in x]) for x in samples]
+    assert list(link.infer_many([bytes(x) for x in samples])) == expected
+    assert link.repeated == 0
+
+
+def test_weights():
+    core = SumCore(load_bytes=len(WEIGHTS))
+    board = SpiBoard(core)
+    link = host(board)
+    assert not link.identify().loaded
+    link.load(WEIGHTS)
+    assert link.identify().loaded
+    x = [1, 2, 3, 4]
+    assert link.infer(unsigned_bytes(x)) == core.expected(x, sum(WEIGHTS))
+
+
+@pytest.mark.parametrize("direction", ["to the device", "to the host"])
+def test_noise_is_repaired(direction):
+    """A bit that flips costs time, never a result."""
+    core = SumCore()
+    board = SpiBoard(core)
+    transfer, rng = board.controller.transfer, random.Random(4)
+    flips = []
+
+    def flip(data):
+        if rng.random() < 0.05:
+            at = rng.randrange(8 * len(data))
+            flips.append(at)
+            data = bytearray(data)
+            data[at // 8] ^= 1 << at % 8
+        return bytes(data)
+
+    def noisy(data):
+        if direction == "to the device":
+            return transfer(flip(data))
+        return flip(transfer(data))
+
+    link = host(board, retries=8)
+    link.identify()
+    board.port._transfer = noisy
+    for k in range(12):
+        x = [k, -k, 3, rng.randrange(-128, 128)]
+        assert link.infer(unsigned_bytes(x)) == core.expected(x)
+    assert flips
+
+
+def test_a_request_that_stops_is_given_up():
+    """Idle bytes are no bytes: a host that polls does not keep a dead frame alive."""
+    board = SpiBoard(SumCore())
+    link = host(board, retries=0)
+    link.identify()
+    board.port.write(SYNC + b"\x03\x07\x04\x00\x01")
+    answer = board.port.read(64, 0.6)
+    assert answer[:4] == SYNC + b"\x80\x07" and answer[6] == ErrorCode.TIMEOUT
+    link.ping()
+
+
+def test_nobody_there():
+    board = SpiBoard(SumCore())
+    board.port._transfer = lambda data: (board.controller.advance(100), b"\xff" * len(data))[1]
+    with pytest.raises(NoAnswer):
+        host(board, retries=0).identify()
+
+
+# Weights from the flash.
+
+OFFSET = 0x100
+
+
+def booted(data, cycles=6.0):
+    core = SumCore(load_bytes=len(WEIGHTS))
+    boot = FlashBoot(MODEL, len(WEIGHTS), OFFSET)
+    return core, SpiBoard(core, cycles, boot=boot, chip=FlashChip(data))
+
+
+def test_weights_are_there_without_a_host():
+    core, board = booted(flash_image(b"bits", MODEL, WEIGHTS, OFFSET))
+    board.controller.advance(5000)
+    link = host(board, retries=0)
+    assert link.identify().loaded
+    x = [5, -6, 7, 100]
+    assert link.infer(unsigned_bytes(x)) == core.expected(x, sum(WEIGHTS))
+    # Others may be loaded over them.
+    link.load(bytes(len(WEIGHTS)))
+    assert link.infer(unsigned_bytes(x)) == core.expected(x, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        flash_image(b"bits", bytes(8), WEIGHTS, OFFSET),
+        flash_image(b"bits", MODEL, WEIGHTS, OFFSET)[:-1] + b"\x00",
+    ],
+)
+def test_without_a_right_image_the_host_loads(data):
+    core, board = booted(data)
+    board.controller.advance(5000)
+    link = host(board, retries=0)
+    assert not link.identify().loaded
+    with pytest.raises(DeviceError, match="weights are not loaded"):
+        link._request(3, bytes(4), 10)
+    link.load(WEIGHTS)
+    x = [1, 2, 3, 4]
+    assert link.infer(unsigned_bytes(x)) == core.expected(x, sum(WEIGHTS))
+
+
+def test_a_host_that_loads_too_early_is_told_so():
+    core, board = booted(flash_image(b"bits", MODEL, WEIGHTS, OFFSET))
+    link = host(board, retries=0)
+    link.identify()
+    with pytest.raises(DeviceError) as caught:
+        link.load(WEIGHTS)
+    assert caught.value.code == ErrorCode.BUSY
+    link.retries = 8
+    link.load(bytes(len(WEIGHTS)))
+    x = [1, 2, 3, 4]
+    assert link.infer(unsigned_bytes(x)) == core.expected(x, 0)
