@@ -5,6 +5,8 @@ import time
 
 from gategrad.errors import GategradError
 
+MISSING = "the serial port needs pyserial: pip install 'gategrad[serial]'"
+
 
 class SerialPort:
     """Bytes over a serial port; anything with these four methods can stand in for it."""
@@ -14,9 +16,7 @@ class SerialPort:
         try:
             import serial
         except ImportError:
-            raise GategradError(
-                "the serial port needs pyserial: pip install 'gategrad[serial]'"
-            ) from None
+            raise GategradError(MISSING) from None
         self._errors = (serial.SerialException, OSError)
         self.name = port
         try:
@@ -65,6 +65,23 @@ class SerialPort:
         return GategradError(
             f"{self.name} stopped working ({error}); is the cable still plugged in?"
         )
+
+
+#: USB's vendor numbers of bridges on boards and adapters: FTDI, Silicon Labs, WCH, Prolific, 1d50
+#: (OpenMoko, of many boards' own firmware).
+_VENDORS = (0x0403, 0x10C4, 0x1A86, 0x067B, 0x1D50)
+
+
+def find_ports() -> list[str]:
+    """Serial ports behind USB bridges as boards have them, in the order of their names.
+
+    Raises :class:`GategradError` without pyserial.
+    """
+    try:
+        from serial.tools import list_ports
+    except ImportError:
+        raise GategradError(MISSING) from None
+    return sorted(port.device for port in list_ports.comports() if port.vid in _VENDORS)
 
 
 def _reason(port: str, baud: int, error: Exception) -> str:

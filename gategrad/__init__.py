@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gategrad.api import build as build
     from gategrad.api import check as check
     from gategrad.api import configure as configure
+    from gategrad.api import connect as connect
     from gategrad.api import flash as flash
     from gategrad.api import generate as generate
     from gategrad.api import learn as learn
@@ -61,8 +62,8 @@ __version__ = "0.1.0"
 # Where the names live; fetched when first asked for, since everything below imports this package.
 _HOMES = {
     "gategrad.api": (
-        "build", "check", "configure", "flash", "generate", "learn", "load", "run", "simulate",
-        "train",
+        "build", "check", "configure", "connect", "flash", "generate", "learn", "load", "run",
+        "simulate", "train",
     ),
     "gategrad.data": ("Dataset", "load_data"),
     "gategrad.graph": ("Input", "Learn", "Network", "Quantisation", "Training"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gategrad import backends, device, generation, learning_loop, verbs
+from gategrad import backends, device, generation, learning_loop, trainer_file, verbs
 from gategrad.backends import Simulation
 from gategrad.boards.board import Board, find_board
 from gategrad.boards.build import no_progress
@@ -21,7 +21,11 @@ from gategrad.boards.host import Transport
 from gategrad.boards.report import BuildReport
 from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, load_data, raw_inputs
+from gategrad.device import Device
+from gategrad.errors import GategradError
 from gategrad.graph import Network
+from gategrad.learn_device import LearningDevice, connect_trainer
+from gategrad.learning import Learning
 from gategrad.learning_loop import Run
 from gategrad.loading import Preprocessing, load_model
 from gategrad.model import Model
@@ -99,17 +103,31 @@ def learn(
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
     progress: Progress = no_progress,
+    **where: Any,
 ) -> Run:
     """Train ``network`` (or its TOML file) on ``data`` as its ``[learn]`` says: in the integers of
-    the hardware (``"numpy"``), in floating point with the same order and rate (``"float"``), or in
-    its simulated gateware (``"amaranth"``, ``"verilator"``). See
+    the hardware (``"numpy"``), in floating point with the same order and rate (``"float"``), in
+    its simulated gateware (``"amaranth"``, ``"verilator"``), or on a ``"board"``: ``where`` it is,
+    ``port``, ``build``, ``board`` and ``baud``, as for :func:`connect`. See
     :func:`gategrad.learning_loop.learn`.
     """
     if not isinstance(network, Network):
         network = Network.load(network)
+    if where and backend != "board":
+        raise GategradError(f"{', '.join(where)}: of backend board alone, not of {backend}")
+
+    def gateware(learning: Learning):
+        from gategrad.learn_backends import learning_backend
+
+        if backend != "board":
+            return learning_backend(learning, backend)
+        device = connect_trainer(learning=learning, **where)
+        device.load_weights(progress=progress)
+        return device
+
     return learning_loop.learn(
-        network, _data(data, network), backend=backend, samples=samples, checkpoint=checkpoint,
-        resume=resume, progress=progress,
+        network, _data(data, network), backend=backend, gateware=gateware, samples=samples,
+        checkpoint=checkpoint, resume=resume, progress=progress,
     )  # fmt: skip
 
 
@@ -222,26 +240,40 @@ def flash(
     return flash_board(directory, found, volatile)
 
 
+def connect(
+    port: str | Transport | None = None,
+    model: AnyModel | None = None,
+    *,
+    build: str | Path | None = None,
+    **where: Any,
+) -> Device | LearningDevice:
+    """The board at serial port ``port`` (None: the only one that answers), ready for use: it
+    predicts, and if the bitstream in ``build`` learns it is a
+    :class:`~gategrad.learn_device.LearningDevice`.
+
+    See :func:`gategrad.device.connect` and :func:`gategrad.learn_device.connect_trainer`.
+    """
+    if build is not None and Path(build, trainer_file.FILE).exists():
+        return connect_trainer(port, build=build, **where)
+    return device.connect(port, _model(model) if model else None, build=build, **where)
+
+
 def run(
     model: AnyModel,
-    port: str | Transport,
+    port: str | Transport | None,
     data: AnyData | np.ndarray,
     *,
     samples: int | None = None,
-    build: str | Path | None = None,
-    board: Board | str | None = None,
-    baud: int | None = None,
     progress: Progress = no_progress,
+    **where: Any,
 ) -> Simulation:
     """Run held-out samples on the board at ``port`` and compare every output with golden.
 
-    See :func:`gategrad.device.run`.
+    ``where``: ``build``, ``board`` and ``baud``; see :func:`gategrad.device.connect`.
     """
     model = _model(model, data)
     x, y = _samples(model, data, samples)
-    return device.run(
-        model, port, x, y, build=build, board=board, baud=baud, progress=progress
-    )
+    return device.run(model, port, x, y, progress=progress, **where)
 
 
 def _model(model: AnyModel, data: AnyData | np.ndarray | None = None) -> Model:

@@ -12,9 +12,10 @@ from pathlib import Path
 import click
 
 from gategrad import __version__, api, tables
-from gategrad.backends import BACKENDS, Simulation
+from gategrad.backends import BACKENDS
 from gategrad.boards.board import boards as all_boards
 from gategrad.cli_board import board
+from gategrad.cli_device import identify, run, show_simulation, weights
 from gategrad.cli_export import export
 from gategrad.cli_options import (
     POSITIVE,
@@ -176,20 +177,7 @@ def simulate(
         result = api.simulate(
             model, data, samples=samples, backend=backend, board=board, rate=rate, progress=stages
         )
-    return show(result, samples, as_json)
-
-
-def show(result: Simulation, wanted: int | None, as_json: bool) -> int:
-    """Print ``result`` and return the exit status."""
-    if wanted and wanted > result.samples:
-        err.print(f"note: the data holds out {result.samples} samples, fewer than {wanted}")
-    if as_json:
-        emit(result.table())
-    else:
-        tables.show_simulation(result)
-    if result.difference:
-        err.print(f"gategrad: {result.backend} differs from golden: {result.difference}")
-    return 1 if result.mismatches else 0
+    return show_simulation(result, samples, as_json)
 
 
 @cli.command()
@@ -252,44 +240,14 @@ def flash(directory: str, board: str | None, volatile: bool, as_json: bool) -> N
     out.print(f"{Path(directory, done.file)}: {where}, with {done.program}")
 
 
-@cli.command()
-@model_argument
-@click.option("-p", "--port", required=True, help="Serial port, such as /dev/ttyUSB1.")
-@data_option
-@samples_option
-@click.option("--build", help="Folder of the bitstream: says board, baud rate and weights.")
-@click.option("-b", "--board", help="Board, where --build is not given.")
-@click.option("--baud", type=click.IntRange(1), help="Bits a second; default: the board's.")
-@as_json
-def run(
-    model: Model,
-    port: str,
-    data: str,
-    samples: int | None,
-    build: str | None,
-    board: str | None,
-    baud: int | None,
-    as_json: bool,
-) -> int:
-    """Run held-out samples on a board and compare every output with golden.
-
-    \b
-    Example:
-      gategrad run mnist.npz --port /dev/ttyUSB1 --data mnist --samples 100
-    """
-    with Stages() as stages:
-        result = api.run(
-            model, port, data, samples=samples, build=build, board=board, baud=baud,
-            progress=stages,
-        )  # fmt: skip
-    return show(result, samples, as_json)
-
-
 cli.add_command(board)
 cli.add_command(quantise)
 cli.add_command(train)
 cli.add_command(trainer)
 cli.add_command(export)
+cli.add_command(run)
+cli.add_command(identify)
+cli.add_command(weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -91,3 +91,17 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise GategradError(f"numbers such as 0.5 or 0.4,0.5,0.6, not {text!r:.40}") from None
+
+
+def port_options(command):
+    """Where a board is."""
+    for option in (
+        click.option("--baud", type=click.IntRange(1), help="Bits a second; default: the board's."),
+        click.option("-b", "--board", help="Board, where --build is not given."),
+        click.option("--build", help="Folder of the bitstream: says board, baud rate and weights."),
+        click.option(
+            "-p", "--port", help="Serial port, such as /dev/ttyUSB1; default: the one that answers."
+        ),
+    ):
+        command = option(command)
+    return command

@@ -3,7 +3,14 @@
 import click
 
 from gategrad import api, tables
-from gategrad.cli_options import as_json, data_option, emit, model_output_option, writable
+from gategrad.cli_options import (
+    as_json,
+    data_option,
+    emit,
+    model_output_option,
+    port_options,
+    writable,
+)
 from gategrad.console import Stages, err, out, table
 from gategrad.data import load_data
 from gategrad.errors import GategradError
@@ -23,13 +30,15 @@ def _checked(context: click.Context, option: click.Parameter, path: str | None) 
 @model_output_option
 @click.option(
     "--backend", type=click.Choice(BACKENDS),
-    help="Learn as [learn] says: in floating point, golden's integers or simulated gateware.",
+    help="Learn as [learn] says: in floating point, golden's integers, simulated gateware or on a "
+    "board.",
 )
 @click.option(
     "--samples", type=click.IntRange(1), help="With --backend: of each epoch, at most."
 )
 @click.option("--checkpoint", callback=_checked, help="With --backend: file to write on the way.")
 @click.option("--resume", help="With --backend: checkpoint to go on from, and to write.")
+@port_options
 @as_json
 def train(
     net: str,
@@ -40,6 +49,7 @@ def train(
     checkpoint: str | None,
     resume: str | None,
     as_json: bool,
+    **where: str | int | None,
 ) -> int:
     """Train the network NET (a TOML file) and write MODEL.
 
@@ -53,17 +63,17 @@ def train(
     network = Network.load(net)
     dataset = load_data(data, network)
     if backend is None:
-        given = {"--samples": samples, "--checkpoint": checkpoint, "--resume": resume}
+        given = {"samples": samples, "checkpoint": checkpoint, "resume": resume} | where
         for option, value in given.items():
             if value is not None:
-                raise GategradError(f"{option} goes with --backend")
+                raise GategradError(f"--{option} goes with --backend")
     with Stages() as stages:
         if backend is None:
             run, model = None, api.train(network, dataset, progress=stages)
         else:
             run = api.learn(
                 network, dataset, backend=backend, samples=samples, checkpoint=checkpoint,
-                resume=resume, progress=stages,
+                resume=resume, progress=stages, **{k: v for k, v in where.items() if v is not None},
             )  # fmt: skip
             model = run.model
     model.save(output)
@@ -103,8 +113,10 @@ def _show(run: Run) -> None:
         )
     if run.seconds:
         out.print(f"{run.backend}: {run.samples / run.seconds:,.0f} samples/s")
-    if run.cycles is not None:
-        same = "equal those of golden"
-        if run.difference:
-            same = f"DIFFER from those of golden: {run.difference}"
-        out.print(f"{run.cycles / max(1, run.samples):,.1f} cycles a sample; weights {same}")
+    if run.weights_equal is None:
+        return
+    same = "equal those of golden"
+    if run.difference:
+        same = f"DIFFER from those of golden: {run.difference}"
+    cycles = f"{run.cycles / max(1, run.samples):,.1f} cycles a sample; " if run.cycles else ""
+    out.print(f"{cycles}weights {same}")

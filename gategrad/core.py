@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """The core: a plan as one component, its layers connected along the graph."""
 
+import hashlib
 from typing import Any
 
 from amaranth.hdl import Module, unsigned
@@ -138,6 +139,12 @@ class Core(wiring.Component):
                 layer.w_mask.eq(loader.mask),
                 layer.w_enable.eq(loader.enable[index]),
             ]
+
+
+def core_hash(model_hash: str, image: bytes) -> str:
+    """What a bitstream's device says it is (hex): a model, and the order in which it takes its
+    weights if it takes any. That is the plan's, and not to be got wrong silently."""
+    return hashlib.sha256(model_hash.encode() + image).hexdigest() if image else model_hash
 
 
 def load_image(core: Core) -> bytes:

@@ -1,76 +1,213 @@
 # amaranth: UnusedElaboratable=no
-"""A board as a backend: raw outputs of samples, over the link."""
+"""A board in use: ``gategrad.connect()`` finds it, and what is on it predicts and learns.
+
+    with gategrad.connect("/dev/ttyUSB1", model) as device:
+        classes = device.predict(x).argmax(axis=1)
+"""
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from gategrad.backends import Simulation, judge
-from gategrad.boards.board import Board, boards, find_board
+from gategrad.boards.board import Board, boards
 from gategrad.boards.build import no_progress
-from gategrad.boards.host import Link, Transport, connect
+from gategrad.boards.host import Link, Transport
+from gategrad.boards.host import connect as connect_link
+from gategrad.boards.protocol import Identity
 from gategrad.boards.report import BuildReport
+from gategrad.boards.serial_port import find_ports
 from gategrad.boards.tools import Progress
-from gategrad.core import Core, load_image
+from gategrad.boards.top import model_id
+from gategrad.core import Core, core_hash, load_image
 from gategrad.errors import GategradError
 from gategrad.files import read_bytes
 from gategrad.model import Model
-from gategrad.verbs import IMAGE, SUMMARY, padded, plan_for
+from gategrad.verbs import IMAGE, MODEL, SUMMARY, as_board, padded, plan_for
 
 
-def run(
-    model: Model,
-    port: str | Transport,
-    x,
-    y=None,
+class Device:
+    """A model on a board, at the other end of ``link``.
+
+    ``together``: samples that its core computes at once; ``image``: weights to load. Usable in
+    ``with``. Its methods raise :class:`GategradError`, also for a cable that is pulled.
+    """
+
+    def __init__(self, link: Link, model: Model, image: bytes = b"", together: int = 1):
+        self.link, self._model, self._image, self._together = link, model, image, together
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the port go."""
+        self.link.close()
+
+    def identify(self) -> Identity:
+        """What is on the board."""
+        return self.link.identify()
+
+    @property
+    def model(self) -> Model:
+        """The model with the weights that are on the board."""
+        return self._model
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What the board has counted; nothing if it does not learn."""
+        return {}
+
+    def predict(self, x, progress: Progress = no_progress) -> np.ndarray:
+        """Real outputs (float64) of samples ``x``: samples x outputs, as
+        :meth:`gategrad.model.Model.predict`."""
+        return self._model.grid(self._model.output.name).real(self.forward(x, progress))
+
+    def forward(self, x, progress: Progress = no_progress) -> np.ndarray:
+        """Raw outputs (int64) of samples ``x``: samples x outputs, as
+        :meth:`gategrad.model.Model.forward`."""
+        raw = self._model.raw_inputs(x)
+        rows = []
+        frames = pack_inputs(padded(raw, self._together), self._model.input.format.width)
+        for done, (_, outputs) in enumerate(self.link.infer_many(frames), 1):
+            rows.append(outputs)
+            progress("running", done / len(frames), f"{done} of {len(frames)}")
+        return np.array(rows, np.int64).reshape(len(frames), -1)[: len(raw)]
+
+    def load_weights(
+        self, model: Model | None = None, progress: Progress = no_progress
+    ) -> None:
+        """Write weights into the board's memories: those of the model it was built from.
+
+        Raises :class:`GategradError` for another model, and a board whose weights are fixed.
+        """
+        if model is not None and model.hash != self._model.hash:
+            raise GategradError(
+                "the weights of this board belong to its bitstream; build it from the other "
+                "model, or build a trainer, which takes any weights"
+            )
+        if not self._image:
+            raise GategradError("the weights of this board are fixed in its bitstream")
+        self.link.load(self._image, told(progress, "loading weights"))
+
+
+def told(progress: Progress, stage: str) -> Callable[[int, int], None]:
+    """``progress`` for what counts bytes."""
+    return lambda done, total: progress(stage, done / total, "")
+
+
+def connect(
+    port: str | Transport | None = None,
+    model: Model | None = None,
     *,
     build: str | Path | None = None,
     board: Board | str | None = None,
     baud: int | None = None,
     progress: Progress = no_progress,
-) -> Simulation:
-    """Run samples ``x`` (labels ``y``) on the device at serial port ``port``.
+) -> Device:
+    """The device at serial port ``port`` (None: the one that answers), with its weights loaded if
+    it needs them.
 
-    ``build``: folder of the bitstream, which says board, baud rate and weights; without it
-    ``board`` (default: one at 1,000,000 baud), and weights are those of a build with no options.
-    Raises :class:`GategradError`, also if the device was not built from ``model``.
+    ``model``: that of its bitstream; not needed with ``build``, the folder of the bitstream, which
+    also says board, baud rate and weights. Without it ``board`` does (default: one at 1,000,000
+    baud), and weights are those of a build with no options.
+
+    Raises :class:`GategradError`, also for a device with another model in it.
     """
     report = BuildReport.read(build) if build is not None else None
-    name = report.board if report else board
-    found = find_board(name) if isinstance(name, str) else name
-    raw = model.raw_inputs(x)
+    found = as_board(report.board if report else board)
+    if model is None:
+        model = built_model(build)
+    link = open_link(port, baud or (report.baud if report else None), found)
+    try:
+        identity = link.identify()
+        image, together = b"", 1
+        if identity.load_bytes:
+            image, together = weights_for(model, found, identity.load_bytes, build)
+        expect(identity, core_hash(model.hash, image))
+        device = Device(link, model, image, together)
+        if image and not identity.loaded:
+            device.load_weights(progress=progress)
+        link.speed_up()
+    except BaseException:
+        link.close()
+        raise
+    return device
+
+
+def open_link(
+    port: str | Transport | None, baud: int | None = None, board: Board | None = None
+) -> Link:
+    """The link at ``port``; without one at the only port behind which something answers."""
+    baud = baud or (board.baud if board else 1_000_000)
+    tolerance = board.clock_tolerance if board else 0.0
+    if port is None:
+        return _find(baud, tolerance)
     if isinstance(port, str):
-        baud = baud or (report.baud if report else found.baud if found else 1_000_000)
-        link = connect(port, baud, model.hash, found.clock_tolerance if found else 0.0)
-    else:
-        link = Link(port, baud or 1_000_000, model.hash)
-    with link:
-        needed = link.identify().load_bytes
-        together = 1
-        if needed:
-            image, together = weights_for(model, found, needed, build)
-            link.load(image, lambda done, total: progress("loading weights", done / total, ""))
+        return connect_link(port, baud, tolerance=tolerance)
+    return Link(port, baud)
+
+
+def _find(baud: int, tolerance: float) -> Link:
+    ports, told, links = find_ports(), [], []
+    for name in ports:
+        try:
+            links.append(connect_link(name, baud, tolerance=tolerance))
+        except GategradError as error:
+            told.append(str(error))
+    if len(links) == 1:
+        return links[0]
+    for link in links:
+        link.close()
+    if links:
+        raise GategradError(f"{len(links)} boards answer; say which --port: {', '.join(ports)}")
+    if not ports:
+        raise GategradError(
+            "no serial port of a board is there: is it plugged in, and does the cable carry data?"
+        )
+    raise GategradError(f"no board answers; {'; '.join(told)}")
+
+
+def expect(identity: Identity, model_hash: str) -> None:
+    """Raise :class:`GategradError` unless the device was built from that."""
+    wanted = model_id(model_hash)
+    if identity.model != wanted:
+        raise GategradError(
+            f"the device holds model {identity.model.hex()}, not {wanted.hex()}; flash the "
+            "bitstream built from this model, or name its folder with --build"
+        )
+
+
+def built_model(build: str | Path | None) -> Model:
+    """The model that the bitstream in the folder ``build`` was made from."""
+    if build is None:
+        raise GategradError("name the model in the device, or the folder of its bitstream (build)")
+    return Model.load(Path(build, MODEL))
+
+
+def run(
+    model: Model,
+    port: str | Transport | None,
+    x,
+    y: Sequence[int] | np.ndarray | None = None,
+    *,
+    progress: Progress = no_progress,
+    **where: Any,
+) -> Simulation:
+    """Run samples ``x`` (labels ``y``) on the device at ``port`` and compare with golden; ``where``
+    as for :func:`connect`. Raises :class:`GategradError`."""
+    raw = model.raw_inputs(x)
+    with connect(port, model, progress=progress, **where) as device:
         start = time.perf_counter()
-        outputs = predict(model, link, raw, together, progress)
+        outputs = device.forward(x, progress)
         seconds = time.perf_counter() - start
     return judge(model, "board", raw, y, outputs, seconds=seconds)
-
-
-def predict(
-    model: Model, link: Link, raw: np.ndarray, together: int = 1, progress: Progress = no_progress
-) -> np.ndarray:
-    """Raw outputs of raw samples: samples x outputs, int64.
-
-    ``together``: samples that the core computes at once.
-    """
-    rows = []
-    frames = pack_inputs(padded(raw, together), model.input.format.width)
-    for done, (_, outputs) in enumerate(link.infer_many(frames), 1):
-        rows.append(outputs)
-        progress("running", done / len(frames), f"{done} of {len(frames)}")
-    return np.array(rows, np.int64)[: len(raw)]
 
 
 def pack_inputs(x: np.ndarray, width: int) -> list[bytes]:

@@ -113,18 +113,18 @@ class SimulatedTrainer:
         """The model with the weights that are in the gateware's memories."""
         self._settle()
         self.design.set("dumping", 1)
-        wanted = self.trainer.elements
+        wanted = self.trainer.image.elements
         result = self.design.run(wants={"dump": wanted}, max_cycles=1000 + 20 * wanted)
         self.design.set("dumping", 0)
         self.design.run(max_cycles=8, idle=8)  # that it was low is to be seen
         weights = _signed(result.beats["dump"], self.trainer.weight_format)
-        params = {**self.learning.model.params, **self.trainer.unpack(weights)}
+        params = {**self.learning.model.params, **self.trainer.image.unpack(weights)}
         return without_dropout(self.learning.model.replace(params=params))
 
     def load(self, model: Model) -> None:
         """Write the weights of ``model`` into the gateware's memories."""
         self._settle()
-        sends = _bits(self.trainer.pack(model), self.trainer.weight_format)
+        sends = _bits(self.trainer.image.pack(model), self.trainer.weight_format)
         self.design.run({"load": sends}, max_cycles=1000 + 20 * len(sends))
 
     def _settle(self) -> None:

@@ -2,7 +2,6 @@
 """A network that learns, on a board: its plan and its bitstream."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -21,11 +20,10 @@ from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.learn_core import LearnCore
 from gategrad.learn_plan import LearnPlan, plan_learning
-from gategrad.learning import Learning
 from gategrad.learning_formats import learning_model
 from gategrad.output import output_folder
 from gategrad.plan import FIELDS
-from gategrad.spec_json import spec_to_json
+from gategrad.trainer_file import TrainerFile
 from gategrad.verbs import SUMMARY, as_board
 
 #: Connections up to which nextpnr's first router finishes designs that learn: of 85,000 it made 131
@@ -33,21 +31,18 @@ from gategrad.verbs import SUMMARY, as_board
 CONNECTIONS = 100_000
 
 
-def learning_hash(learning: Learning) -> str:
-    """SHA-256 (hex) of all that decides what is learned: the model it starts from, formats of
-    deltas, updates, loss, batch, seed and rates."""
-    said = {
-        "model": learning.model.hash,
-        "deltas": {name: str(fmt) for name, fmt in learning.deltas.items()},
-        "updates": {name: spec_to_json(spec) for name, spec in learning.updates.items()},
-        "loss": spec_to_json(learning.loss),
-        "batch": learning.batch,
-        "seed": learning.seed,
-        "rates": learning.rates,
-    }
-    if learning.initial:
-        said["initial"] = {name: spec_to_json(spec) for name, spec in learning.initial.items()}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def trainer_top(
+    plan: LearnPlan, frequency: float | None = None, baud: int | None = None
+) -> BoardTop:
+    """The top level of ``plan``'s board: samples come over the link with their label
+    (:class:`LearnCore`), and their outputs go back. ``frequency``: Hz to aim for.
+
+    Raises :class:`GategradError` for a plan without a board.
+    """
+    if plan.board is None:
+        raise GategradError("a bitstream needs a board; see `gategrad boards`")
+    said = TrainerFile.of(plan.learning, plan.foldings).hash
+    return BoardTop(plan.board, LearnCore(plan.trainer()), said, frequency, baud)
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class BuiltTrainer:
         available = dataclasses.asdict(board.resources) if board else {}
         answer: dict[str, Any] = {
             "network": plan.learning.model.name,
-            "hash": learning_hash(plan.learning),
+            "hash": TrainerFile.of(plan.learning, plan.foldings).hash,
             "board": board.name if board else None,
             "batch": plan.learning.batch,
             "multipliers": plan.multipliers,
@@ -119,19 +114,18 @@ def build_trainer(
 ) -> BuiltTrainer:
     """The bitstream of ``plan`` into ``directory``; ``frequency`` in Hz is what to aim for.
 
-    Samples come over the link with their label behind them (:class:`LearnCore`), and their outputs
-    go back. Raises :class:`GategradError` for a plan without a board.
+    Raises :class:`GategradError` for a plan without a board.
     """
     if plan.board is None:
         raise GategradError("a bitstream needs a board; see `gategrad boards`")
     if frequency is not None and not 0 < frequency < math.inf:
         raise GategradError(f"a frequency must be above 0 Hz and finite, not {frequency:g}")
     with output_folder(directory, REPORT, "build") as work:
-        core = LearnCore(plan.trainer())
-        top = BoardTop(plan.board, core, learning_hash(plan.learning), frequency)
+        top = trainer_top(plan, frequency)
         report = build_bitstream(
             plan.board, top, work, progress=progress, seed=seed, most_connections=CONNECTIONS
         )
         built = BuiltTrainer(plan, report)
+        TrainerFile.of(plan.learning, plan.foldings).write(work)
         (work / SUMMARY).write_text(json.dumps(built.table(), indent=2) + "\n")
     return built

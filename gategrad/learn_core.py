@@ -22,9 +22,8 @@ class LearnCore(wiring.Component):
     """``trainer`` behind one stream of elements in and one out, as
     :attr:`~gategrad.boards.coreshape.CoreShape.members` has it.
 
-    The weight image is what :meth:`~gategrad.trainer.Trainer.pack` makes, every element in
-    ``element_bytes`` bytes, with its sign, the lowest first. ``restart`` resets the trainer, and
-    ``load`` has to follow: momentum is part of what is loaded, as zero.
+    The weights come and go as :class:`~gategrad.weight_image.WeightImage` says. ``restart`` resets
+    the trainer, and ``load`` has to follow: momentum is part of what is loaded, as zero.
 
     Rates: at most a beat of ``i`` every other cycle; weights go in as bytes come and leave about as
     fast as :class:`~gategrad.hdl.weight_access.WeightAccess` gives them. Each piece that is read
@@ -37,8 +36,8 @@ class LearnCore(wiring.Component):
         model = learning.model
         self.inputs, self.outputs = model.input.size, model.outputs
         self.classes = max(2, learning.loss.classes)
-        self.element_bytes = -(-trainer.weight_format.width // 8)
-        self.load_bytes = trainer.elements * self.element_bytes
+        self.element_bytes = trainer.image.element_bytes
+        self.load_bytes = trainer.image.size
         self.known = trainer.known
         self.counter_names = list(trainer.counters)
         self.counters = len(self.counter_names)

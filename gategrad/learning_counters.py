@@ -5,6 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gategrad.golden.backward import Tally
+from gategrad.learning import Learning
+
+
+def counter_names(learning: Learning) -> list[str]:
+    """What gateware counts of ``learning``, in the order in which a board tells it."""
+    events = [f"{kind}_{name}" for name in learning.updates for kind in ("saturated", "underflow")]
+    return ["seen", "learned", "right", "updates", "loss", *events]
 
 
 @dataclass

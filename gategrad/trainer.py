@@ -4,7 +4,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
@@ -28,8 +27,10 @@ from gategrad.hdl.streams import connect, gated, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.learn_layouts import LearnContext, LearnFolding
 from gategrad.learning import LINEAR, Learning
-from gategrad.model import Model, Node
+from gategrad.learning_counters import counter_names
+from gategrad.model import Node
 from gategrad.operations import OPERATIONS
+from gategrad.weight_image import WeightImage
 
 COUNTER_BITS, LOSS_BITS = 32, 48
 #: Samples on their way: a small network takes 245 cycles a sample with two of them, 195 with three.
@@ -53,7 +54,7 @@ class Trainer(wiring.Component):
                and ``value``; with ``values`` (squared error only) ``i_target``: as many values as
                outputs, in their format, of every sample, in place of ``value``; ``o``: raw outputs,
                one a beat; ``load``, ``dump``, ``dumping``: weights, layer after layer in the order
-               of ``layers``, each as its tiles lie in memory (:meth:`pack`, :meth:`unpack`), while
+               of ``layers``, each as its tiles lie in memory (:attr:`image`), while
                ``idle``. Where gateware makes its first weights it does so after power-up, before
                it takes anything, and again when ``start`` was high in a cycle with ``idle``, from
                ``seed``
@@ -109,6 +110,8 @@ class Trainer(wiring.Component):
             )
             self.nodes[node.name] = OPERATIONS[node.op].learn.load()(node, context)  # type: ignore[union-attr]
         self.layers: dict[str, LearnLinear] = {name: self.nodes[name] for name in layers}
+        #: How ``load`` and ``dump`` bring the weights.
+        self.image = WeightImage(model, {k: layer.tiles for k, layer in self.layers.items()})
         self.masks: dict[str, Dropout] = {name: self.nodes[name] for name in masks}
         self.initial: Initial | None = None
         if learning.initial:
@@ -200,14 +203,12 @@ class Trainer(wiring.Component):
     @property
     def counters(self) -> list[str]:
         """Names of the ports that count, in the order in which a board tells them."""
-        kinds = ("saturated", "underflow")
-        events = [f"{kind}_{name}" for name in self.learning.updates for kind in kinds]
-        return ["seen", "learned", "right", "updates", "loss", *events]
+        return counter_names(self.learning)
 
     @property
     def weight_format(self) -> Format:
-        """Of the elements of ``load`` and ``dump``: as wide as the widest weights."""
-        return Format(max(layer.spec.weight.width for layer in self.layers.values()), 0)
+        """Of the elements of ``load`` and ``dump``."""
+        return self.image.format
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -223,30 +224,6 @@ class Trainer(wiring.Component):
         return found | {
             f"{kind}_{name}": part for kind, parts in kinds.items() for name, part in parts.items()
         }
-
-    @property
-    def elements(self) -> int:
-        """Weights, with padding, that :meth:`pack` makes and ``dump`` gives."""
-        return sum(layer.tiles.elements for layer in self.layers.values())
-
-    def pack(self, model: Model) -> np.ndarray:
-        """The weights of ``model``, as ``load`` takes them."""
-        parts = []
-        for name, layer in self.layers.items():
-            stored = model.params[name]
-            bias = stored["bias"] >> layer.spec.x.frac
-            parts.append(layer.tiles.fold({"weight": stored["weight"], "bias": bias}).reshape(-1))
-        return np.concatenate(parts)
-
-    def unpack(self, elements) -> dict[str, dict[str, np.ndarray]]:
-        """Parameters of all layers, as those of a model, from what ``dump`` gives."""
-        params, at = {}, 0
-        for name, layer in self.layers.items():
-            size = layer.tiles.elements
-            found = layer.tiles.unfold(elements[at : at + size])
-            found["bias"] = found["bias"] << layer.spec.x.frac
-            params[name], at = found, at + size
-        return params
 
     @property
     def own_cost(self) -> Resources:

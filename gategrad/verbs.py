@@ -21,7 +21,7 @@ from gategrad.boards.build import no_progress
 from gategrad.boards.report import REPORT, BuildReport
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
-from gategrad.core import Core, load_image
+from gategrad.core import Core, core_hash, load_image
 from gategrad.data import Dataset
 from gategrad.errors import GategradError
 from gategrad.golden.window import WindowSpec
@@ -49,7 +49,7 @@ MOST_DSPS = 132
 DESKTOP = Resources(luts=1_000_000, ffs=1_000_000, dsps=16, brams=100_000)
 
 #: Weights that have to be sent, and what was built, beside the bitstream or the Verilog.
-IMAGE, SUMMARY = "weights.bin", "summary.json"
+IMAGE, SUMMARY, MODEL = "weights.bin", "summary.json", "model.npz"
 
 
 def as_board(board: Board | str | None) -> Board | None:
@@ -251,11 +251,13 @@ def build(
     planned = plan_for(model, found, rate)
     core = Core(planned, input_lanes=1)
     with output_folder(directory, REPORT, "build") as work:
-        top = BoardTop(found, core, model.hash, frequency)
+        image = load_image(core)
+        top = BoardTop(found, core, core_hash(model.hash, image), frequency)
         report = build_bitstream(found, top, work, progress=progress, seed=seed)
         built = Built(planned, report, IMAGE if core.load_bytes else None, core.frames_at_once)
-        if core.load_bytes:
-            (work / IMAGE).write_bytes(load_image(core))
+        if image:
+            (work / IMAGE).write_bytes(image)
+        model.save(work / MODEL)
         (work / SUMMARY).write_text(json.dumps(built.table(), indent=2) + "\n")
     return built
 

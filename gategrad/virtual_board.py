@@ -8,12 +8,11 @@ from gategrad.boards.board import Board, find_board
 from gategrad.boards.build import no_progress, plan
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
-from gategrad.core import Core
+from gategrad.core import Core, core_hash, load_image
 from gategrad.data import Dataset
 from gategrad.errors import GategradError
 from gategrad.graph import Network
-from gategrad.learn_build import learning_hash, plan_trainer
-from gategrad.learn_core import LearnCore
+from gategrad.learn_build import plan_trainer, trainer_top
 from gategrad.model import Model
 from gategrad.sim.board import BoardModel
 from gategrad.sim.verilog import rtlil_to_verilog
@@ -90,12 +89,11 @@ def top_of(
     found = find_board(board) if isinstance(board, str) else board
     if isinstance(model, Model):
         core = Core(plan_for(model, found, rate), input_lanes=1)
-        return BoardTop(found, core, model.hash, frequency, baud)
+        said = core_hash(model.hash, load_image(core))
+        return BoardTop(found, core, said, frequency, baud)
     if data is None:
         raise GategradError(
             f"network {model.name!r} learns on the board, and samples choose its formats: add "
             "--data"
         )
-    learning = plan_trainer(model, data, found).plan
-    core = LearnCore(learning.trainer())
-    return BoardTop(found, core, learning_hash(learning.learning), frequency, baud)
+    return trainer_top(plan_trainer(model, data, found).plan, frequency, baud)

@@ -215,11 +215,11 @@ def test_build_and_run(gg, monkeypatch):
     monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(sigmoids().hash[:16]))
     asked = []
 
-    def connect(port, baud, model, tolerance):
+    def connect(port, baud, tolerance):
         asked.append((port, baud, tolerance))
-        return Link(SimulatedPort(core), baud, model)
+        return Link(SimulatedPort(core), baud)
 
-    monkeypatch.setattr(device, "connect", connect)
+    monkeypatch.setattr(device, "connect_link", connect)
     result = answer(gg("run x.npz --port /dev/ttyTEST --data xor --build out --json"))
     assert asked == [("/dev/ttyTEST", 1_000_000, 0.0)]
     assert (result["backend"], result["samples"], result["mismatches"]) == ("board", 4, 0)
@@ -238,7 +238,7 @@ def test_board_that_computes_wrongly(gg, monkeypatch):
         plan, technology=plan.technology.simulated(), input_lanes=1
     )
     monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(sigmoids().hash[:16]))
-    monkeypatch.setattr(device, "connect", lambda *_: Link(SimulatedPort(core)))
+    monkeypatch.setattr(device, "connect_link", lambda *_, **__: Link(SimulatedPort(core)))
     status, out, err = gg("run x.npz --port P --data xor")
     assert status == 1 and "differ from golden" in out
     assert "board differs from golden: layer 'output_sigmoid', sample 0, element 0: expected" in err

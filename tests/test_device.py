@@ -13,7 +13,7 @@ import gategrad
 from gategrad import GategradError, device, layouts
 from gategrad.boards.host import Link
 from gategrad.boards.protocol import Request, encode
-from gategrad.core import Core, load_image
+from gategrad.core import Core, core_hash, load_image
 from gategrad.hdl.technology import ICE40UP, Resources
 from gategrad.plan import Context
 from gategrad.planner import plan
@@ -42,7 +42,8 @@ def tiny(monkeypatch):
     model, data = noise(16, 4)
     core = paired_core(model)
     assert core.frames_at_once == 2 and core.load_bytes
-    monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(model.hash[:16]))
+    said = core_hash(model.hash, load_image(core))
+    monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(said[:16]))
     monkeypatch.setattr(device, "weights_for", lambda *_: (load_image(core), 2))
     return model, data, core
 
@@ -82,11 +83,12 @@ def test_a_corrupted_sample_is_sent_again(tiny):
 def test_any_number_of_samples(tiny, count):
     model, data, core = tiny
     x = model.raw_inputs(data.x_test[:count])
-    with Link(SimulatedPort(core), 1000, model.hash) as link:
+    with Link(SimulatedPort(core), 1000, link_support.MODEL) as link:
         link.load(load_image(core))
-        assert (device.predict(model, link, x, together=2) == model.forward(x)).all()
+        found = device.Device(link, model, together=2)
+        assert (found.forward(x) == model.forward(x)).all()
         # Again: the core keeps its weights, and nothing of the run before.
-        assert (device.predict(model, link, x[::-1], together=2) == model.forward(x[::-1])).all()
+        assert (found.forward(x[::-1]) == model.forward(x[::-1])).all()
 
 
 def test_what_a_host_that_died_left_behind(tiny):
@@ -94,13 +96,13 @@ def test_what_a_host_that_died_left_behind(tiny):
     model, data, core = tiny
     x = model.raw_inputs(data.x_test[:6])
     port = SimulatedPort(core)
-    with Link(port, 1000, model.hash, timeout=0.3) as link:
+    with Link(port, 1000, link_support.MODEL, timeout=0.3) as link:
         link.load(load_image(core))
         port.write(encode(Request.INFER, 7, device.pack_inputs(x[5:], 8)[0]))
         port.run(20_000)
-    with Link(port, 1000, model.hash, timeout=0.3) as link:
+    with Link(port, 1000, link_support.MODEL, timeout=0.3) as link:
         link.load(load_image(core))
-        assert (device.predict(model, link, x[:4], together=2) == model.forward(x[:4])).all()
+        assert (device.Device(link, model, together=2).forward(x[:4]) == model.forward(x[:4])).all()
 
 
 def test_a_bad_line_and_pairs(tiny):
@@ -113,21 +115,24 @@ def test_a_bad_line_and_pairs(tiny):
 
     port = SimulatedPort(core)
     x = model.raw_inputs(data.x_test[:5])
-    with Link(port, 1000, model.hash, timeout=0.3, retries=20) as link:
+    with Link(port, 1000, link_support.MODEL, timeout=0.3, retries=20) as link:
         link.load(load_image(core))
         port.to_device = port.from_device = noise_on
-        assert (device.predict(model, link, x, together=2) == model.forward(x)).all()
+        assert (device.Device(link, model, together=2).forward(x) == model.forward(x)).all()
         assert link.repeated > 0
 
 
 @pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
 def test_digits(monkeypatch, board):
     """A core as it is built for the board, one input a beat."""
-    monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(digits().hash[:16]))
     planned = plan_for(digits(), board)
     core = Core(planned, technology=planned.technology.simulated(), input_lanes=1)
     data = gategrad.load_data("digits")
-    result = device.run(digits(), SimulatedPort(core), data.x_test[:3], data.y_test[:3], baud=1000)
+    said = core_hash(digits().hash, load_image(core))
+    monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(said[:16]))
+    result = device.run(
+        digits(), SimulatedPort(core), data.x_test[:3], data.y_test[:3], board=board, baud=1000
+    )
     assert (result.samples, result.mismatches) == (3, 0)
 
 

@@ -12,8 +12,9 @@ from gategrad.data import Dataset
 from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.layers import Dense
-from gategrad.learn_build import build_trainer, learning_hash, plan_trainer
+from gategrad.learn_build import build_trainer, plan_trainer
 from gategrad.learn_options import Learn
+from gategrad.trainer_file import TrainerFile, learning_hash
 
 
 def small(*layers, **settings) -> tuple[Network, Dataset]:
@@ -61,7 +62,7 @@ def test_bitstream(tmp_path):
     assert answer == json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (tmp_path / "out" / answer["bitstream"]).stat().st_size > 50_000
     assert answer["fmax_mhz"] >= answer["clock_mhz"]
-    assert BuildReport.read(tmp_path / "out").model == learning_hash(plan.learning)[:16]
+    assert BuildReport.read(tmp_path / "out").model == TrainerFile.read(tmp_path / "out").hash[:16]
     for name in ("luts", "dsps", "brams"):
         # Estimates of small designs are within a quarter.
         assert answer["resources"][name]["used"] == pytest.approx(

@@ -68,9 +68,7 @@ class Session:
         ]
 
     def image(self, model):
-        size = self.core.element_bytes
-        elements = self.trainer.pack(model).tolist()
-        return b"".join((v & (1 << 8 * size) - 1).to_bytes(size, "little") for v in elements)
+        return self.trainer.image.to_bytes(model)
 
     def expected(self, start=0, end=None):
         return self.learner.step(self.x[start:end], self.targets[start:end]).outputs.tolist()

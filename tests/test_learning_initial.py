@@ -13,10 +13,10 @@ from gategrad.golden.format import Format
 from gategrad.graph import Input, Learn, Network
 from gategrad.layers import Dense
 from gategrad.learn_backends import SimulatedTrainer, weight_difference
-from gategrad.learn_build import learning_hash
 from gategrad.learning_formats import learning_model
 from gategrad.learning_initial import initial
 from gategrad.learning_loop import learn
+from gategrad.trainer_file import learning_hash
 
 KINDS = ("uniform", "normal", "glorot", "he")
 

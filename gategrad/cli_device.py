@@ -1,0 +1,143 @@
+"""``gategrad run``, ``identify`` and ``weights``: a board in use."""
+
+import dataclasses
+
+import click
+
+from gategrad import api, tables
+from gategrad.backends import Simulation
+from gategrad.cli_options import (
+    as_json,
+    data_option,
+    emit,
+    model_argument,
+    port_options,
+    samples_option,
+    writable,
+)
+from gategrad.console import Stages, err, out
+from gategrad.device import open_link
+from gategrad.errors import GategradError
+from gategrad.learn_device import LearningDevice
+from gategrad.loading import load_model
+from gategrad.model import Model
+from gategrad.verbs import as_board
+
+
+@click.command()
+@model_argument
+@data_option
+@samples_option
+@port_options
+@as_json
+def run(
+    model: Model,
+    data: str,
+    samples: int | None,
+    as_json: bool,
+    port: str | None,
+    **where: str | int | None,
+) -> int:
+    """Run held-out samples on a board and compare every output with golden.
+
+    \b
+    Example:
+      gategrad run mnist.npz --port /dev/ttyUSB1 --data mnist --samples 100
+    """
+    with Stages() as stages:
+        result = api.run(model, port, data, samples=samples, progress=stages, **where)
+    return show_simulation(result, samples, as_json)
+
+
+def show_simulation(result: Simulation, wanted: int | None, as_json: bool) -> int:
+    """Print ``result`` and return the exit status."""
+    if wanted and wanted > result.samples:
+        err.print(f"note: the data holds out {result.samples} samples, fewer than {wanted}")
+    if as_json:
+        emit(result.table())
+    else:
+        tables.show_simulation(result)
+    if result.difference:
+        err.print(f"gategrad: {result.backend} differs from golden: {result.difference}")
+    return 1 if result.mismatches else 0
+
+
+@click.command()
+@port_options
+@as_json
+def identify(
+    port: str | None, build: str | None, board: str | None, baud: int | None, as_json: bool
+) -> None:
+    """Say what is on a board; with --build, whether it is that bitstream, and what it has counted.
+
+    \b
+    Example:
+      gategrad identify --port /dev/ttyUSB1
+    """
+    counters: dict[str, int] = {}
+    if build:
+        with api.connect(port, build=build, baud=baud) as device:
+            identity, counters = device.identify(), device.counters
+    else:
+        with open_link(port, baud, as_board(board)) as link:
+            identity = link.identify()
+    answer = dataclasses.asdict(identity) | {"model": identity.model.hex(), "counted": counters}
+    if as_json:
+        emit(answer)
+        return
+    for name, value in answer.items():
+        if name != "counted":
+            out.print(f"{name.replace('_', ' ')}: {value}")
+    for name, count in counters.items():
+        out.print(f"{name.replace('_', ' ')}: {count:,}")
+
+
+def _checked(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
+    return writable(context, option, path) if path else None
+
+
+@click.command()
+@click.option("-o", "--output", callback=_checked, help="MODEL to write, with the board's weights.")
+@click.option("--load", help="MODEL whose weights to write into the board first.")
+@port_options
+@as_json
+def weights(
+    output: str | None,
+    load: str | None,
+    port: str | None,
+    build: str | None,
+    board: str | None,
+    baud: int | None,
+    as_json: bool,
+) -> None:
+    """Read the weights of a board that learns back as a MODEL, or write others into it.
+
+    Weights that are written start learning afresh; they are read back and compared.
+
+    \b
+    Example:
+      gategrad weights --port /dev/ttyUSB1 --build build -o learned.npz
+    """
+    if not output and not load:
+        raise GategradError("say what to do: -o MODEL reads weights, --load MODEL writes them")
+    if not build:
+        raise GategradError("the order of weights is in the folder of the bitstream: add --build")
+    with Stages() as stages, api.connect(port, build=build, board=board, baud=baud) as device:
+        if not isinstance(device, LearningDevice):
+            raise GategradError(
+                "the weights of this board belong to its bitstream; one that learns, from "
+                "`gategrad trainer -o`, takes others and gives them back"
+            )
+        if load:
+            device.load_weights(load_model(load), stages)
+        model = device.weights(stages)
+    if output:
+        model.save(output)
+    answer = {"loaded": load, "model": output, "hash": model.hash}
+    if as_json:
+        emit(answer)
+        return
+    if load:
+        out.print(f"loaded {load}, read back and compared")
+    if output:
+        out.print(f"wrote {output}")

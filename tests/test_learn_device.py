@@ -1,0 +1,197 @@
+"""Boards that learn, from the host: over the virtual board, whose design is the bitstream's."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from test_learn_build import small
+
+import gategrad
+from gategrad import GategradError
+from gategrad.cli import cli, main
+from gategrad.learn_build import plan_trainer, trainer_top
+from gategrad.learn_device import LearningDevice, connect_trainer
+from gategrad.learner import NO_LABEL, Learner
+from gategrad.trainer_file import TrainerFile
+from gategrad.virtual_board import VirtualBoard
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """A virtual board with a small trainer, its port, the plan, and the folder of a build."""
+    network, data = small(momentum=0.5)
+    plan = plan_trainer(network, data, "ulx3s-25f").plan
+    top = trainer_top(plan, 24e6)
+    folder = tmp_path_factory.mktemp("build")
+    TrainerFile.of(plan.learning, plan.foldings).write(folder)
+    report = {
+        "board": "ulx3s-25f", "bitstream": "top.bit", "sha256": "", "model": top.model.hex(),
+        "frequency": top.frequency, "fmax": top.frequency, "baud": top.baud, "seed": 1,
+        "resources": {}, "critical_path": [],
+    }  # fmt: skip
+    (folder / "build.json").write_text(json.dumps(report))
+    with VirtualBoard(top) as virtual:
+        yield virtual, network, data, plan, folder
+
+
+@pytest.fixture
+def device(board):
+    virtual, _, _, plan, _ = board
+    with connect_trainer(virtual.port, plan.learning, board="ulx3s-25f") as found:
+        found.load_weights()
+        yield found
+
+
+def same(model, other):
+    return all(
+        (model.params[name][kind] == other.params[name][kind]).all()
+        for name in model.params
+        for kind in model.params[name]
+    )
+
+
+def test_learns_and_predicts_as_golden(board, device):
+    _, _, data, plan, _ = board
+    learner = Learner(plan.learning)
+    told = device.train(data.x_train[:40], data.y_train[:40])
+    expected = learner.step(data.x_train[:40], data.y_train[:40])
+    assert (told.outputs == expected.outputs).all()
+    assert told.samples == 40 and told.samples_per_second > 0
+    assert told.loss == pytest.approx(learner.loss) and told.right == learner.accuracy
+    assert same(device.weights(), learner.model) and same(device.model, learner.model)
+    model = learner.model
+    assert (device.forward(data.x_test) == model.forward(data.x_test)).all()
+    assert (device.predict(data.x_test) == model.predict(data.x_test)).all()
+    # On it goes, with samples that have no label between the others.
+    labels = data.y_train[40:60].copy()
+    labels[::3] = NO_LABEL
+    outputs = device.step(data.x_train[40:60], labels)
+    assert (outputs == learner.step(data.x_train[40:60], labels).outputs).all()
+    assert same(device.weights(), learner.model)
+    counters = device.counters
+    assert counters["learned"] == 40 + (labels != NO_LABEL).sum()
+    assert counters["updates"] == learner.updates
+
+
+def test_weights_of_another_model_of_the_network(board, device):
+    _, _, data, plan, _ = board
+    learner = Learner(plan.learning)
+    learner.step(data.x_train[:8], data.y_train[:8])
+    device.load_weights(learner.model)
+    assert same(device.weights(), learner.model)
+    assert device.counters["learned"] == 0
+
+
+def test_what_a_board_refuses(board, device):
+    _, _, data, _, _ = board
+    with pytest.raises(GategradError, match="label 2 of sample 1 is not one of 0 to 1"):
+        device.train(data.x_train[:2], [0, 2])
+    with pytest.raises(GategradError, match="2 samples need as many labels, not an array of shape"):
+        device.train(data.x_train[:2], [0])
+    other = plan_trainer(*small(gategrad.Dense(2, name="output"))).plan.learning.model
+    with pytest.raises(GategradError, match="layer 'hidden' of the device is"):
+        device.load_weights(other)
+    assert device.counters["learned"] == 0
+
+
+def test_another_bitstream_is_refused(board):
+    virtual, _, _, plan, _ = board
+    learning = dataclasses.replace(plan.learning, seed=9)
+    with pytest.raises(GategradError, match=r"the device holds model .* flash the bitstream"):
+        connect_trainer(virtual.port, learning, board="ulx3s-25f")
+    with pytest.raises(GategradError, match="name the folder of the bitstream that learns"):
+        connect_trainer(virtual.port)
+
+
+def test_api_and_command_line(board, tmp_path, monkeypatch):
+    virtual, network, data, plan, folder = board
+    monkeypatch.chdir(tmp_path)
+    where = {"port": virtual.port, "build": folder}
+    run = gategrad.learn(network, data, backend="board", **where)
+    golden = gategrad.learn(network, data)
+    assert run.weights_equal and run.backend == "board" and run.cycles is None
+    assert same(run.model, golden.model) and run.seconds > 0
+    with gategrad.connect(**where) as device:
+        assert isinstance(device, LearningDevice)
+        assert same(device.weights(), golden.model)
+
+    def gg(*arguments):
+        return CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False)
+
+    line = ["--port", virtual.port, "--build", folder]
+    said = json.loads(gg("identify", *line, "--json").stdout)
+    assert said["classes"] == 2 and said["counted"]["learned"] == run.samples
+    assert "counted" in json.loads(
+        gg("identify", "--port", virtual.port, "--board", "ulx3s-25f", "--json").stdout
+    )
+    assert "learned: " in gg("identify", *line).stdout
+    plan.learning.model.save("first.npz")
+    assert "wrote learned.npz" in gg("weights", *line, "-o", "learned.npz").stdout
+    assert same(gategrad.load("learned.npz"), golden.model)
+    answer = gg("weights", *line, "--load", "first.npz", "-o", "back.npz", "--json")
+    assert json.loads(answer.stdout)["loaded"] == "first.npz"
+    assert same(gategrad.load("back.npz"), plan.learning.model)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("weights --port X", "say what to do: -o MODEL reads weights, --load MODEL writes them"),
+        ("weights --port X -o a.npz", "is in the folder of the bitstream: add --build"),
+        ("identify --port /dev/nothing", "port /dev/nothing does not exist"),
+        ("identify --port X --board y", "board 'y' is not supported"),
+        ("identify --build gone", "gone"),
+    ],
+)
+def test_messages(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(arguments.split())
+    assert left.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_damaged_folder(board, tmp_path):
+    *_, folder = board
+    shutil.copytree(folder, tmp_path / "copy")
+    path = tmp_path / "copy" / "trainer.json"
+    text = path.read_text()
+    for broken in ("{", text.replace('"pe"', '"ep"'), text.replace('"pe": ', '"pe": -')):
+        path.write_text(broken)
+        with pytest.raises(GategradError, match=r"trainer\.json is damaged"):
+            TrainerFile.read(path.parent)
+    with pytest.raises(GategradError, match=r"has no trainer\.json"):
+        TrainerFile.read(tmp_path)
+
+
+def test_no_port_is_named(monkeypatch):
+    monkeypatch.setattr("gategrad.device.find_ports", lambda: [])
+    with pytest.raises(GategradError, match="no serial port of a board is there: is it plugged in"):
+        gategrad.connect(model=plan_trainer(*small()).plan.learning.model)
+
+
+def test_the_port_that_answers_is_found(board, monkeypatch, tmp_path):
+    virtual, *_, folder = board
+    nothing = str(tmp_path / "tty")
+    monkeypatch.setattr("gategrad.device.find_ports", lambda: [nothing, virtual.port])
+    with gategrad.connect(build=folder) as device:
+        assert device.identify().classes == 2
+    monkeypatch.setattr("gategrad.device.find_ports", lambda: [nothing])
+    with pytest.raises(GategradError, match=r"no board answers; port .* does not exist"):
+        gategrad.connect(build=folder)
+
+
+def test_lost_outputs_are_masked(board, device, monkeypatch):
+    _, _, data, _, _ = board
+    real = device.link.train_many
+
+    def some_lost(samples):
+        return (None if k == 1 else result for k, result in enumerate(real(samples)))
+
+    monkeypatch.setattr(device.link, "train_many", some_lost)
+    outputs = device.step(data.x_train[:4], data.y_train[:4])
+    assert np.ma.getmaskarray(outputs).any(axis=1).tolist() == [False, True, False, False]
