@@ -20,7 +20,7 @@ from gategrad.boards.report import (
     utilisation,
 )
 from gategrad.boards.tools import Progress, ToolFailed, find_tool, run_tool
-from gategrad.boards.top import BoardTop, usable
+from gategrad.boards.top import BoardTop
 from gategrad.errors import GategradError
 
 #: How often a build is placed before it gives up on timing, and how often at one frequency.
@@ -128,7 +128,7 @@ def _build_until_met(board, top, work, progress, seed, most) -> BuildReport:
             if attempt and here < NEAR * top.frequency * margin:
                 break  # a second seed may be much better, a third will not make up for so much
         share = next(shares, SHARES[-1])
-        lower = usable(board, min(0.98 * here / margin, share * top.frequency), top.baud)
+        lower = top.lower(min(0.98 * here / margin, share * top.frequency))
         note = f"{fmax / 1e6:.1f} MHz met, {top.frequency / 1e6:g} asked: now for {lower / 1e6:g}"
         progress("place and route", None, note)
         top = top.at(lower, aim)
@@ -224,6 +224,7 @@ def _finish(board, top, work, commands, placed, fmax, seed, progress) -> BuildRe
         resources=resources,
         critical_path=critical_path(placed),
         size=(work / board.bitstream).stat().st_size,
+        transport=top.transport,
     )
     (work / REPORT).write_text(report.to_json())
     return report

@@ -85,6 +85,9 @@ class BuildReport:
     #: What goes into the flash in place of the bitstream alone: the bitstream and the weights that
     #: the design reads at power-up. None where it reads none.
     flash: Stored | None = None
+    #: What carries the link, of :data:`gategrad.boards.top.TRANSPORTS`; over SPI ``baud`` is the
+    #: highest SCK.
+    transport: str = "uart"
 
     def to_json(self) -> str:
         """The report as the text of ``build.json``."""

@@ -96,6 +96,59 @@ def test_plan_of_every_board(name, load_bytes):
         assert str(Path(__file__).parent.parent) not in (text if isinstance(text, str) else "")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_plan_over_spi(name):
+    board = find_board(name)
+    if board.spi is None:
+        with pytest.raises(GategradError, match=r"has no pins .* these have: icebreaker, upduino"):
+            BoardTop(board, SumCore(), bytes(8), transport="spi")
+        return
+    top = BoardTop(board, SumCore(), bytes(8), transport="spi")
+    assert top.baud == int(top.frequency / 6) and top.fast_baud == 0
+    slower = top.at(20e6)
+    assert slower.baud == int(slower.frequency / 6) < top.baud and slower.transport == "spi"
+    files = plan(board, top).files
+    constraints = files["top.pcf" if board.is_ice40 else "top.lpf"]
+    assert all(f"link_spi_0__{pin}" in constraints for pin in ("cs", "sck", "copi", "cipo"))
+    assert "uart" not in constraints
+
+
+@pytest.mark.parametrize(
+    "name, transport, load_bytes, boots",
+    [
+        ("icebreaker", "uart", 100, True),
+        ("icebreaker", "spi", 100, True),
+        ("icebreaker", "uart", 0, False),
+        # The UART has the flash's pins there.
+        ("upduino-v3", "uart", 100, False),
+        ("upduino-v3", "spi", 100, True),
+        ("upduino-v3-osc", "spi", 100, True),
+        ("ulx3s-25f", "uart", 100, False),
+    ],
+)
+def test_plan_with_weights_in_the_flash(name, transport, load_bytes, boots):
+    board = find_board(name)
+    core = SumCore(load_bytes=load_bytes)
+    top = BoardTop(board, core, bytes(8), transport=transport, boot=True)
+    assert top.boot == top.at(12e6).boot == boots
+    files = plan(board, top).files
+    constraints = files["top.pcf" if board.is_ice40 else "top.lpf"]
+    assert ("weights_flash_0__cipo" in constraints) == boots
+    assert not BoardTop(board, core, bytes(8), transport=transport).boot
+
+
+def test_weights_lie_behind_the_bitstream():
+    """The largest bitstream of a device, and a multiple of what programs erase at a time."""
+    for board in boards():
+        if board.flash:
+            assert board.flash.offset >= 104_090 and board.flash.offset % 0x10000 == 0
+
+
+def test_other_transports():
+    with pytest.raises(GategradError, match="goes over uart or spi, not 'i2c'"):
+        BoardTop(find_board("icebreaker"), SumCore(), bytes(8), transport="i2c")
+
+
 def test_plan_is_reproducible():
     board = find_board("icebreaker")
     files = [dict(plan(board, BoardTop(board, SumCore(), bytes(8))).files) for _ in range(2)]
