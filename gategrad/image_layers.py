@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gategrad.golden.grey import WEIGHTS
 from gategrad.golden.window import WindowSpec
-from gategrad.layers import ACTIVATIONS, BITS, SLOPE, Layer
+from gategrad.layers import ACTIVATIONS, BITS, SHARE, SLOPE, Layer
 from gategrad.padding import MOST, Padding
 from gategrad.settings import key
 
@@ -81,7 +81,8 @@ class Conv2D(Windowed):
 
     ``kernel``, ``stride``, ``dilation``: one number, or down and across; ``padding``: see
     :class:`Padding`; ``groups``: filters of each group see the channels of theirs only; ``bias``:
-    whether there is one (a batch normalisation behind it brings its own).
+    whether there is one (a batch normalisation behind it brings its own); ``dropconnect``: as for
+    :class:`~gategrad.layers.Dense`.
     """
 
     TYPE: ClassVar[str] = "conv2d"
@@ -100,6 +101,7 @@ class Conv2D(Windowed):
     weight_bits: int | None = key(None, **BITS)
     activation_bits: int | None = key(None, **BITS)
     trainable: bool | None = key(None)
+    dropconnect: float | None = key(None, **SHARE)
 
     def channels(self, window: WindowSpec) -> tuple[int, int]:
         """Filters and groups for an image of ``window.channels``."""
@@ -134,6 +136,7 @@ class DepthwiseConv2D(Windowed):
     weight_bits: int | None = key(None, **BITS)
     activation_bits: int | None = key(None, **BITS)
     trainable: bool | None = key(None)
+    dropconnect: float | None = key(None, **SHARE)
 
     def channels(self, window: WindowSpec) -> tuple[int, int]:
         """Filters and groups for an image of ``window.channels``."""

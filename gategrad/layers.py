@@ -13,6 +13,7 @@ from gategrad.settings import Settings, key
 ACTIVATIONS = tuple(FUNCTIONS)
 SLOPE: dict[str, Any] = {"low": 2.0**-8, "high": 2.0**8}
 BITS: dict[str, Any] = {"low": 2, "high": 16}
+SHARE: dict[str, Any] = {"low": 0.01, "high": 0.99}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ class Dense(Layer):
     """Fully connected: ``activation(weight @ x + bias)``; ``units`` outputs.
 
     ``slope``: of leaky ReLU's negative side (below 1; default 0.01), or beta of the sigmoid
-    ``1/(1 + exp(-beta x))`` and of ``tanh(beta x)`` (default 1); 1/256 to 256.
+    ``1/(1 + exp(-beta x))`` and of ``tanh(beta x)`` (default 1); 1/256 to 256. ``dropconnect``: the
+    share of weights (0.01 to 0.99; default none) that are left out while something is learnt,
+    others in every sample; what is left is divided by ``1 - dropconnect``.
     """
 
     TYPE: ClassVar[str] = "dense"
@@ -63,6 +66,7 @@ class Dense(Layer):
     weight_bits: int | None = key(None, **BITS)
     activation_bits: int | None = key(None, **BITS)
     trainable: bool | None = key(None)
+    dropconnect: float | None = key(None, **SHARE)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Dropout(Layer):
 
     TYPE: ClassVar[str] = "dropout"
 
-    rate: float = key(0.5, low=0.01, high=0.99)
+    rate: float = key(0.5, **SHARE)
     name: str | None = key(None)
     inputs: tuple[str, ...] | None = key(None)
 

@@ -83,6 +83,8 @@ def linear(node: Node, context: LearnContext) -> LearnLinear:
         in_flight=context.in_flight,
         pages=context.pages,
         rate_bits=context.rate_bits if node.name in learning.updates else 0,
+        drop=learning.drops.get(node.name),
+        seed=learning.seeds.get(node.name, 0),
         technology=context.technology,
     )  # fmt: skip
 

@@ -108,15 +108,10 @@ class LearnPlan:
 def steps(learning: Learning, node: Node, folding: LearnFolding) -> int:
     """Cycles of all jobs of a layer for a sample that learns."""
     tiles = Tiles(node.spec, folding.pe, folding.simd)
-    window = tiles.window
-    total = window.pixels * tiles.depth + BETWEEN
-    if node.name in learning.updates:
-        accumulates = learning.batch * window.pixels > 1
-        total += window.pixels * max(tiles.depth, AGAIN * accumulates) + BETWEEN
-    if learning.dx_formats(node)[0] is not None:
-        places = window.height * window.width * tiles.groups
-        total += places * tiles.channel_blocks * tiles.taps * tiles.filter_blocks + BETWEEN
-    return total
+    gradient, delta = node.name in learning.updates, learning.dx_formats(node)[0] is not None
+    hazard = AGAIN * (learning.batch * tiles.window.pixels > 1)
+    jobs = 1 + gradient + delta
+    return tiles.steps(delta=delta, gradient=gradient, hazard=hazard) + BETWEEN * jobs
 
 
 def plan_learning(

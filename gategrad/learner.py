@@ -7,12 +7,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gategrad.errors import GategradError
-from gategrad.golden import conv, dense, dropout, loss, update
+from gategrad.golden import conv, dense, dropconnect, dropout, loss, update
 from gategrad.golden.format import round_shift, saturate
 from gategrad.golden.noise import Noise
 from gategrad.golden.update import UpdateRounding
@@ -48,7 +49,8 @@ class Learner:
         self.learning = learning
         self.noise = Noise(learning.seed)
         self.masks = {name: Noise(seed) for name, seed in learning.seeds.items()}
-        self._kept: dict[str, np.ndarray] = {}  # by dropout layer, of the samples that learn
+        # By dropout layer, or one that leaves out weights: masks of the samples that learn.
+        self._kept: dict[str, np.ndarray] = {}
         self.counters = Counters()
         self.pending = 0  # learning samples since the last update
         self.updates = 0
@@ -67,6 +69,7 @@ class Learner:
         sizes = learning.model.sizes.values()
         widest = max(max(sizes), *(getattr(n.spec, "macs", 0) // getattr(n.spec, "filters", 1 << 30)
                                    for n in learning.model.nodes))  # fmt: skip
+        widest = max(widest, *(self.weights[name].size for name in learning.drops), 0)
         self._piece = max(1, ELEMENTS // widest)
         rows = {n.op: OPERATIONS[n.op] for n in learning.model.nodes}
         self._golden = {op: row.golden.load() for op, row in rows.items() if row.golden}
@@ -201,11 +204,18 @@ class Learner:
         params, spec = self.params.get(node.name, {}), node.spec
         if node.op in _ACCUMULATE and self.learning.needs_delta(node.name):
             # Those that deltas go through are requantised by shift, and nothing else.
-            acc = _ACCUMULATE[node.op](spec, params, *inputs)
+            (x,) = inputs
+            acc = _ACCUMULATE[node.op](spec, params, x)
+            if node.name in self.learning.drops and learns.any():
+                acc[learns] = self._masked_sums(node, params, x[learns])
             form = spec.requantise
             rounded = round_shift(acc, form.shift, form.rounding)
             tally.count(acc, rounded, form.out)
-            return saturate(rounded, form.out).reshape(len(acc), -1)
+            y = saturate(rounded, form.out).reshape(len(acc), -1)
+            if node.name in self.learning.drops:
+                drop = self.learning.drops[node.name]
+                y[learns] = dropconnect.scaled(drop, y[learns], form.out, tally)
+            return y
         if node.op == "dropout":
             out, kept = dropout.forward(spec, inputs[0], self.masks[node.name], learns, tally)
             self._kept[node.name] = kept[learns]
@@ -213,6 +223,15 @@ class Learner:
         out = self._golden[node.op](spec, params, *inputs)
         tally.elements += out.size
         return out
+
+    def _masked_sums(self, node: Node, params, x: np.ndarray) -> np.ndarray:
+        """Of samples that learn, each with the weights that are not left out."""
+        drop, words = self.learning.drops[node.name], self.masks[node.name].words(len(x))
+        weight = params["weight"]
+        size = len(weight), weight[0].size + 1
+        kept = np.stack([dropconnect.mask(drop, word, *size) for word in words.tolist()])
+        self._kept[node.name] = kept
+        return dropconnect.accumulate(_ACCUMULATE[node.op], node.spec, params, x, kept)
 
     def _backward(self, values: dict[str, np.ndarray], delta: np.ndarray) -> None:
         """Deltas from the output back; gradients are added to those of the batch."""
@@ -234,10 +253,14 @@ class Learner:
             tallies = [tensors[f"{i}.delta"] if f else None
                        for i, f in zip(node.inputs, formats, strict=True)]  # fmt: skip
             inputs = tuple(values[i] for i in node.inputs)
-            found, gradients = self._back[node.op](
+            back: Callable = self._back[node.op]
+            options: dict[str, Any] = {"kept": self._kept[name]} if name in self._kept else {}
+            if name in learning.drops:
+                back = partial(dropconnect.backward, learning.drops[name], back)
+                options["tally"] = tensors[f"{name}.delta"]
+            found, gradients = back(
                 node.spec, self.params.get(name, {}), inputs, values[name], here,
-                learning.deltas[name], formats, tallies,
-                **({"kept": self._kept[name]} if name in self._kept else {}),
+                learning.deltas[name], formats, tallies, **options,
             )  # fmt: skip
             if name in self.gradients:
                 weight = gradients["weight"].reshape(len(gradients["bias"]), -1)

@@ -9,13 +9,14 @@ column. Weights stand still for a batch of learning samples, then all layers are
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from gategrad.errors import GategradError
 from gategrad.golden import dropout
 from gategrad.golden.backward import derivative
+from gategrad.golden.dropconnect import DropConnectSpec
 from gategrad.golden.format import MAX_WIDTH, Format
 from gategrad.golden.initial import InitialSpec
 from gategrad.golden.loss import LossSpec
@@ -37,7 +38,8 @@ class Learning:
     between updates; ``seed``: of the noise, 0 to 2**32 - 1; ``rates``: None for a constant rate, or
     pairs of the number of an update, from 0, and the rate of all layers from that one on;
     ``initial``: what gateware makes the weights of all layers by from ``seed``, which are those of
-    ``model``; None where they are set from outside.
+    ``model``; None where they are set from outside; ``drops``: by layer, what leaves out weights
+    of samples that are learnt from.
 
     Raises :class:`GategradError` that names the layer for what cannot learn: an operation without
     a derivative, multipliers and zero points, inputs of trainable layers whose fraction is
@@ -52,6 +54,7 @@ class Learning:
     seed: int = 1
     rates: tuple[tuple[int, int], ...] | None = None
     initial: Mapping[str, InitialSpec] | None = None
+    drops: Mapping[str, DropConnectSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         model, output = self.model, self.model.output
@@ -66,6 +69,11 @@ class Learning:
         for name in self.updates:
             if name not in names or model.node(name).op not in LINEAR:
                 raise GategradError(f"layer {name!r}: has no weights, so it cannot learn")
+        for name in self.drops:
+            if name not in self.updates:
+                raise GategradError(
+                    f"layer {name!r}: dropconnect leaves out weights that learn, and these do not"
+                )
         order = [name for name in names if name in self.updates]
         if list(self.updates) != order:
             raise GategradError(f"updates must be in the order of the layers: {', '.join(order)}")
@@ -120,8 +128,11 @@ class Learning:
 
     @property
     def seeds(self) -> dict[str, int]:
-        """Of the generators of the dropout layers, by their names."""
-        names = [node.name for node in self.model.nodes if node.op == "dropout"]
+        """Of the generators of the dropout layers, then of those that leave out weights, by
+        name."""
+        nodes = self.model.nodes
+        names = [node.name for node in nodes if node.op == "dropout"]
+        names += [node.name for node in nodes if node.name in self.drops]
         return {name: dropout.seed_of(self.seed, k) for k, name in enumerate(names)}
 
     def rate(self, update: int) -> int | None:

@@ -14,6 +14,7 @@ import numpy as np
 from gategrad import learning_float, learning_initial, reference
 from gategrad.data import Dataset, raw_inputs
 from gategrad.errors import GategradError
+from gategrad.golden import dropconnect
 from gategrad.golden.activation import FUNCTIONS, MAX_TABLE_BITS
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec
@@ -99,7 +100,10 @@ def learning_model(
     except ValueError as error:
         raise GategradError(f"layer {model.output.name!r}: {error}") from None
     rates = schedule.rates if schedule.rates and len(schedule.rates) > 1 else None
-    return Learning(model, deltas, updates, loss_spec, settings.batch, settings.seed, rates, made)
+    return Learning(
+        model, deltas, updates, loss_spec, settings.batch, settings.seed, rates, made,
+        builder.drops,
+    )  # fmt: skip
 
 
 def quantised(learning: Learning, params: Params) -> dict[str, dict[str, np.ndarray]]:
@@ -144,6 +148,8 @@ class _Builder:
     ) -> None:  # fmt: skip
         self.network, self.params, self.settings = network, params, settings
         self.measured = measured
+        shares = {n.name: getattr(n.layer, "dropconnect", None) for n in network.nodes}
+        self.drops = {name: dropconnect.dropping(s) for name, s in shares.items() if s}
         self.needing = set(names)  # nodes that learn, or depend on one that does
         for node in network.nodes:
             self.needing |= {node.name} if self.needing & set(node.inputs) else set()
@@ -202,14 +208,17 @@ class _Builder:
     def delta(self, name: str) -> Format:
         """The format of the delta at the output of an integer node."""
         bits, tensor = self.settings.delta_bits, f"{name}.delta"
+        # Weights that are not left out see it scaled.
+        factor = self.drops[name].factor if name in self.drops else 1
         if self.ends[name] == self.network.output.name and tensor not in self._own:
             most = {"squared_error": None, "hinge": max(1, self.network.outputs - 1)}.get(
                 self.settings.loss, 1
             )
             if most is not None:  # plus and minus, both inside
-                self.chosen[tensor] = Format(bits, bits - 1 - most.bit_length())
+                self.chosen[tensor] = Format(bits, bits - 1 - int(most * factor).bit_length())
                 return self.chosen[tensor]
-        return self.fit(tensor, self.measured.deltas[self.ends[name]], bits, True, spare=False)
+        reach = self.measured.deltas[self.ends[name]] * factor
+        return self.fit(tensor, reach, bits, True, spare=False)
 
     def build(self, x) -> Context:
         """The integer nodes."""

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gategrad import drop_reference
+from gategrad.drop_reference import Masked
 from gategrad.errors import GategradError
 from gategrad.golden import dropout
 from gategrad.golden.activation import FUNCTIONS
@@ -87,8 +89,9 @@ class DropoutReference:
 
 
 def generators(network: Network, seed: int) -> dict[str, Noise]:
-    """A generator for every dropout layer, by its name."""
+    """A generator for every dropout layer, then for every one with DropConnect, by its name."""
     names = [node.name for node in network.nodes if node.op == "dropout"]
+    names += [n.name for n in network.nodes if getattr(n.layer, "dropconnect", None)]
     return {name: Noise(dropout.seed_of(seed, k)) for k, name in enumerate(names)}
 
 
@@ -172,7 +175,7 @@ def run(
 
     ``x``: samples x the input's shape, real; ``hook`` replaces each node's output, and the input;
     ``training``: normalise batches by their own statistics; ``noise``: of :func:`generators`, what
-    dropout layers drop elements by (none without it).
+    elements and weights are dropped by (none without it).
     """
     first = x if hook is None else hook(INPUT, x)
     values: dict[str, np.ndarray] = {INPUT: first}
@@ -184,9 +187,14 @@ def run(
         if training and hasattr(operation, "train_forward"):
             forward = operation.train_forward
         given: Any = params.get(node.name, {})
-        if noise and node.name in noise:
+        if noise and node.op == "dropout":
             forward, given = operation.masked, noise[node.name]
-        out, saved[node.name] = forward(node.layer, given, inputs)
+        if noise and node.name in noise and node.op != "dropout":
+            out, saved[node.name] = drop_reference.forward(
+                operation, node.layer, given, inputs[0], noise[node.name]
+            )
+        else:
+            out, saved[node.name] = forward(node.layer, given, inputs)
         values[node.name] = out if hook is None else hook(node.name, out)
     return values, saved
 
@@ -209,15 +217,19 @@ def backward(
 ) -> tuple[np.ndarray, Params]:
     """From ``delta``, the loss's gradient at the output, back: ``(gradient at the input,
     gradients of the parameters)``. ``deltas`` is given those of all nodes."""
-    kept, deltas = deltas is not None, {} if deltas is None else deltas
+    keep, deltas = deltas is not None, {} if deltas is None else deltas
     deltas[network.output.name] = delta
     gradients: Params = {}
     for node in reversed(network.nodes):
         operation = OPERATIONS[node.op].reference.load()  # type: ignore[union-attr]
-        back, found = operation.backward(
-            node.layer, params.get(node.name, {}), saved[node.name], deltas[node.name]
-        )
-        if not kept:
+        kept, delta_here = saved[node.name], deltas[node.name]
+        if isinstance(kept, Masked):
+            back, found = kept.backward(operation, node.layer, delta_here)
+        else:
+            back, found = operation.backward(
+                node.layer, params.get(node.name, {}), kept, delta_here
+            )
+        if not keep:
             del deltas[node.name]
         if found:
             gradients[node.name] = found

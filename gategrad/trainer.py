@@ -13,7 +13,6 @@ from gategrad.golden.update import UpdateRounding
 from gategrad.graph import INPUT
 from gategrad.hdl.admission import Admission
 from gategrad.hdl.delta_sum import DeltaSum
-from gategrad.hdl.dropout import Dropout
 from gategrad.hdl.fifo import Fifo
 from gategrad.hdl.fork import Fork
 from gategrad.hdl.initial import Initial
@@ -30,6 +29,7 @@ from gategrad.learning import LINEAR, Learning
 from gategrad.learning_counters import counter_names
 from gategrad.model import Node
 from gategrad.operations import OPERATIONS
+from gategrad.trainer_drops import Drops, drop_count
 from gategrad.weight_image import WeightImage
 
 COUNTER_BITS, LOSS_BITS = 32, 48
@@ -88,12 +88,11 @@ class Trainer(wiring.Component):
             for name, update in learning.updates.items()
             if update.rounding is UpdateRounding.STOCHASTIC
         ]
-        masks = [node.name for node in model.nodes if node.op == "dropout"]
         loss = learning.loss
         self.admission = Admission(
             label=label_layout(loss, values), batch=learning.batch,
             in_flight=self.in_flight,
-            layers=len(layers) + len(masks), noisy=len(noisy), seed=learning.seed,
+            layers=len(layers) + drop_count(learning), noisy=len(noisy), seed=learning.seed,
             rates=learning.rates,
         )  # fmt: skip
         self.nodes: dict[str, Any] = {}
@@ -112,23 +111,13 @@ class Trainer(wiring.Component):
         self.layers: dict[str, LearnLinear] = {name: self.nodes[name] for name in layers}
         #: How ``load`` and ``dump`` bring the weights.
         self.image = WeightImage(model, {k: layer.tiles for k, layer in self.layers.items()})
-        self.masks: dict[str, Dropout] = {name: self.nodes[name] for name in masks}
+        self.drops = Drops(learning, self.nodes, self.in_flight, technology)
         self.initial: Initial | None = None
         if learning.initial:
             weights = [(learning.initial[name], layer.tiles) for name, layer in self.layers.items()]
             self.initial = Initial(
                 weights, seed=learning.seed, fmt=self.weight_format, technology=technology
             )
-        flag = Format(1, 0, signed=False)
-        # Of a sample that is admitted: whether it learns, until the dropout is through with it.
-        self.flags = {name: Fifo(flag, 1, self.in_flight, technology) for name in masks}
-        # A sample has to come in before its label, so it waits in front of a dropout if no layer
-        # with memory for its inputs does.
-        self.waiting = {
-            name: Fifo(model.node(name).x, 1, model.sizes[name], technology)
-            for name in masks
-            if not self._kept_before(name)
-        }
         self.rectify = {
             node.name: Rectify(
                 node.out, learning.deltas[node.name], model.sizes[node.name], self.in_flight,
@@ -172,13 +161,6 @@ class Trainer(wiring.Component):
         }
         super().__init__(self._ports())
 
-    def _kept_before(self, name: str) -> bool:
-        """Whether every way from the input to the node ``name`` goes through a layer that holds
-        its inputs."""
-        if name == INPUT or name in self.layers:
-            return name != INPUT
-        return all(self._kept_before(source) for source in self.learning.model.node(name).inputs)
-
     def _ports(self) -> dict[str, wiring.Member]:
         model = self.learning.model
         weight = self.weight_format
@@ -219,7 +201,7 @@ class Trainer(wiring.Component):
         kinds = {
             "layer": self.nodes, "rectify": self.rectify, "fork": self.forks,
             "resize": self.resizes, "sum": self.sums, "deltas": self.queues,
-            "flag": self.flags, "waiting": self.waiting,
+            "scale": self.drops.scales, "flag": self.drops.flags, "waiting": self.drops.waiting,
         }  # fmt: skip
         return found | {
             f"{kind}_{name}": part for kind, parts in kinds.items() for name, part in parts.items()
@@ -260,6 +242,9 @@ class Trainer(wiring.Component):
             source = self.nodes[node.name].o
             if node.name in self.layers:
                 source = self._registered(m, f"out_{node.name}", node.out, source)
+            if node.name in self.drops.scales:
+                connect(m, source, self.drops.scales[node.name].i)
+                source = self.drops.scales[node.name].o
             if node.name in self.rectify:
                 connect(m, source, self.rectify[node.name].i)
                 source = self.rectify[node.name].o
@@ -294,9 +279,9 @@ class Trainer(wiring.Component):
         """The port by which ``node`` takes its input ``k``."""
         component = self.nodes[node.name]
         sink = component.i if hasattr(component, "i") else getattr(component, f"i_{k}")
-        if node.name in self.waiting:
-            connect(m, self.waiting[node.name].o, sink)
-            return self.waiting[node.name].i
+        if node.name in self.drops.waiting:
+            connect(m, self.drops.waiting[node.name].o, sink)
+            return self.drops.waiting[node.name].i
         if node.name not in self.resizes:
             return sink
         connect(m, self.resizes[node.name].o, sink)
@@ -315,6 +300,9 @@ class Trainer(wiring.Component):
             if node.name in self.rectify:
                 connect(m, source, self.rectify[node.name].i_delta)
                 source = self.rectify[node.name].o_delta
+            if node.name in self.drops.scales:
+                connect(m, source, self.drops.scales[node.name].i_delta)
+                source = self.drops.scales[node.name].o_delta
             connect(m, source, component.i_delta)
 
     def _delta(self, m: Module, name: str) -> Any:
@@ -359,16 +347,7 @@ class Trainer(wiring.Component):
                 getattr(layer, name).eq(getattr(admission, name))
                 for name in ("go", "learn", "first", "last")
             ]
-        for k, (name, unit) in enumerate(self.masks.items(), len(self.layers)):
-            flags = self.flags[name]
-            m.d.comb += [
-                flags.i.valid.eq(admission.go),
-                flags.i.payload[0].eq(admission.learn),
-                unit.learn.valid.eq(flags.o.valid),
-                unit.learn.payload.eq(flags.o.payload[0]),
-                flags.o.ready.eq(unit.learn.ready),
-                admission.done[k].eq(flags.o.valid & flags.o.ready),
-            ]
+        self.drops.admit(m, admission, len(self.layers))
         for k, name in enumerate(self.noisy):
             m.d.comb += self.layers[name].noise.eq(admission.noise[k])
         if admission.rate_bits:

@@ -31,6 +31,8 @@ def learning_hash(learning: Learning) -> str:
         "seed": learning.seed,
         "rates": learning.rates,
     }
+    if learning.drops:
+        said["drops"] = {name: spec_to_json(spec) for name, spec in learning.drops.items()}
     if learning.initial:
         said["initial"] = {name: spec_to_json(spec) for name, spec in learning.initial.items()}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Dropout: elements and deltas masked by the same random words."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
@@ -42,6 +42,9 @@ class Dropout(Component):
     LUTs and 177 MHz on ECP5, grade 6, and 200 cells, a block RAM and 67 MHz on UP5K; 30 % of them
     (times 23/16), 560 LUTs and 140 MHz, 400 cells and 42 MHz; 25 % (times 43/32), 131 and 35 MHz.
 
+    ``seed``: None where nothing is left out here, but samples that learn are scaled all the same:
+    what a layer with DropConnect needs behind it.
+
     Raises ``ValueError`` for in_flight below 1, a delta without dx, an unsigned one, and for a seed
     that golden refuses.
     """
@@ -49,7 +52,7 @@ class Dropout(Component):
     def __init__(
         self,
         spec: DropoutSpec,
-        seed: int,
+        seed: int | None,
         in_flight: int = 2,
         technology: Technology = PORTABLE,
         *,
@@ -64,9 +67,9 @@ class Dropout(Component):
             if fmt is not None and not fmt.signed:
                 raise ValueError(f"the format of a delta must be signed, not {fmt}")
         self.spec, self.technology, self.delta, self.dx = spec, technology, delta, dx
-        self.noise = Noise(1, seed)
-        bit = Format(1, 0, signed=False)
-        self.mask = Fifo(bit, 1, in_flight * spec.size, technology) if delta else None
+        self.noise = None if seed is None else Noise(1, seed)
+        bit, masks = Format(1, 0, signed=False), delta is not None and seed is not None
+        self.mask = Fifo(bit, 1, in_flight * spec.size, technology) if masks else None
 
     def ports(self):
         elements = tensor_stream(self.spec.x)
@@ -90,10 +93,10 @@ class Dropout(Component):
     def cost(self) -> Resources:
         """Generator, queue, and a masked and scaled register on either way."""
         spec, technology = self.spec, self.technology
-        total = self.noise.cost() + counter(spec.size, technology)
+        total = counter(spec.size, technology)
+        total += sum((part.cost() for part in (self.noise, self.mask) if part), Resources())
         ways = [(spec.x, spec.x, spec.shift)]
-        if self.mask and self.delta and self.dx:
-            total += self.mask.cost()
+        if self.delta and self.dx:
             ways.append((self.delta, self.dx, self._back_shift))
         additions = len(signed_digits(spec.multiplier)) - 1
         for fmt, out, shift in ways:
@@ -105,7 +108,6 @@ class Dropout(Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.noise = noise = self.noise
         spec, learn = self.spec, self.learn.payload
         # Where a queue takes the mask, its `ready` falls only with a beat that it takes, so that
         # `valid` holds.
@@ -115,11 +117,16 @@ class Dropout(Component):
         _, last = count(m, taken, spec.size, "element")
         m.d.comb += [
             taken.eq(pipe.moves),
-            kept.eq(~learn | (noise.words[0] >= spec.threshold)),
+            kept.eq(1),
             self.i.ready.eq(self.learn.valid & room & pipe.advance),
             self.learn.ready.eq(taken & last),
-            noise.next.eq(taken & learn),
         ]
+        if self.noise is not None:
+            m.submodules.noise = noise = self.noise
+            m.d.comb += [
+                kept.eq(~learn | (noise.words[0] >= spec.threshold)),
+                noise.next.eq(taken & learn),
+            ]
         x = self.i.payload[0]
         scaled = times_constant(m, x, spec.multiplier)
         y = Mux(kept, Mux(learn, scaled, x << spec.shift), 0).as_signed()
@@ -130,20 +137,23 @@ class Dropout(Component):
             m.d.comb += [
                 room.eq(mask.i.ready), mask.i.valid.eq(taken), mask.i.payload[0].eq(kept)
             ]  # fmt: skip
-            self._back(m, mask.o)
         else:
             m.d.comb += room.eq(1)
+        if self.delta is not None:
+            self._back(m)
         return m
 
-    def _back(self, m: Module, kept) -> None:
+    def _back(self, m: Module) -> None:
         assert self.delta is not None and self.dx is not None
-        pipe = Pipe(m, self.i_delta.valid & kept.valid, self.o_delta)
-        scaled = times_constant(m, self.i_delta.payload[0], self.spec.multiplier)
-        dx = Mux(kept.payload[0], scaled, 0).as_signed()
+        there = self.mask.o.valid if self.mask else Const(1)
+        pipe = Pipe(m, self.i_delta.valid & there, self.o_delta)
+        dx = times_constant(m, self.i_delta.payload[0], self.spec.multiplier)
+        if self.mask is not None:
+            m.d.comb += self.mask.o.ready.eq(self.i_delta.valid & pipe.advance)
+            dx = Mux(self.mask.o.payload[0], dx, 0).as_signed()
         dx = self._settled(pipe, dx, self._back_shift, self.delta, self.dx)
         m.d.comb += [
-            self.i_delta.ready.eq(kept.valid & pipe.advance),
-            kept.ready.eq(self.i_delta.valid & pipe.advance),
+            self.i_delta.ready.eq(there & pipe.advance),
             self.o_delta.payload[0].eq(dx),
             self.o_delta.valid.eq(pipe.valid),
         ]

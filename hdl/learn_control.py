@@ -22,7 +22,8 @@ class Control(Component):
     this cycle makes the job's last step; ``forwarded``, ``finished``: the oldest sample has been
     through forward, or everything; ``release``: ``linger`` cycles after that, when its last words
     have been read; ``done``: as finished, but where weights are updated ``settles`` cycles later,
-    and no job begins before; ``is_first``, ``is_last``: of the sample that goes back.
+    and no job begins before; ``is_first``, ``is_last``, ``is_learn``: of the sample that goes back;
+    ``forward_learns``: of the one that goes forward next, or does.
 
     ``pages``: of inputs; ``delta``, ``gradient``: whether there are such jobs; without them samples
     have finished with forward. Between the last step of a job and the first of the next are
@@ -44,7 +45,9 @@ class Control(Component):
 
     def ports(self):
         ins = "go learn first last x_filled d_filled end"
-        outs = "running forwarded finished release done idle is_first is_last"
+        outs = (
+            "running forwarded finished release done idle is_first is_last is_learn forward_learns"
+        )
         ports = {name: In(1) for name in ins.split()}
         return ports | {name: Out(1) for name in outs.split()} | {"job": Out(2)}
 
@@ -64,7 +67,7 @@ class Control(Component):
             inputs.eq(inputs + self.x_filled - self.forwarded),
             deltas.eq(deltas + self.d_filled - self.finished if back else 0),
         ]
-        learn = self._queue(m)
+        learn = self._queue(m, admitted)
         deltas_done, updating = Signal(), Signal()
         settling = Signal(range(self.settles + 2))
         # What an end brings about begins a cycle later, so that no path goes from the steps through
@@ -111,9 +114,9 @@ class Control(Component):
         ]
         return m
 
-    def _queue(self, m: Module):
+    def _queue(self, m: Module, admitted: Signal):
         """What ``go`` said of the samples that have not finished; returns whether the oldest
-        learns."""
+        learns. ``admitted``: those of them that have not been forward."""
         entry = Cat(self.learn, self.first, self.last)
         places = [Signal(3, name=f"sample_{k}") for k in range(self.in_flight + 1)]
         level = Signal(range(self.in_flight + 2))
@@ -124,5 +127,11 @@ class Control(Component):
             m.d.sync += place.eq(
                 Mux(self.go & (at == k), entry, Mux(self.finished, after, place))
             )
-        m.d.comb += [self.is_first.eq(places[0][1]), self.is_last.eq(places[0][2])]
+        ahead = Signal.like(level)  # samples that have been forward and have not finished
+        m.d.comb += [
+            ahead.eq(level - admitted),
+            self.is_learn.eq(places[0][0]), self.is_first.eq(places[0][1]),
+            self.is_last.eq(places[0][2]),
+            self.forward_learns.eq(Cat(place[0] for place in places).bit_select(ahead, 1)),
+        ]  # fmt: skip
         return places[0][0]

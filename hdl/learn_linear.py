@@ -11,11 +11,13 @@ from amaranth.lib.wiring import In, Out, flipped
 
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec
+from gategrad.golden.dropconnect import DropConnectSpec
 from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.drain import Drain
+from gategrad.hdl.dropconnect import WeightMask
 from gategrad.hdl.gradient import Gradient
 from gategrad.hdl.learn_control import PAUSE, Control
 from gategrad.hdl.learn_sequence import Job, Steps
@@ -73,7 +75,8 @@ class LearnLinear(Component):
     simd=2, batch 8 on a 45F, grade 6: 4,090 LUTs, 16 MULT18X18D, 79 DP16KD, 151 MHz.
 
     ``spec``: forward; ``delta``, ``dx``: formats of the deltas that come and go; ``update``: None
-    for a layer that stays as it is (without ``dx`` it takes no deltas at all); ``params``:
+    for a layer that stays as it is (without ``dx`` it takes no deltas at all); ``drop``: leaves out
+    weights of samples that learn, by words from ``seed``, but scales nothing; ``params``:
     ``weight`` and ``bias``, both in the weights' format; ``batch``: samples of a batch; ``pages``:
     samples of inputs that are held, by default ``in_flight``.
 
@@ -98,25 +101,28 @@ class LearnLinear(Component):
         pages: int | None = None,
         multiplier: str = "dsp",
         rate_bits: int = 0,
+        drop: DropConnectSpec | None = None,
+        seed: int = 0,
     ):
         self.spec, self.delta, self.dx, self.update = spec, delta, dx, update
         self.pe, self.simd, self.lanes_in, self.in_flight = pe, simd, lanes_in, in_flight
         self.technology, self.rate_bits = technology, rate_bits
         self.tiles = tiles = Tiles(spec, pe, simd)
         window = tiles.window
+        self.mask: WeightMask | None = None
+        if drop is not None:
+            self.mask = WeightMask(
+                drop, pe=pe, simd=simd, seed=seed, late=self._late, technology=technology
+            )
         one = 1 << spec.x.frac
         self.x_operand = Format.for_range(min(0, spec.x.min), max(one, spec.x.max), spec.x.frac)
         self.mac = MacArray(
-            pe=pe * simd,
-            simd=1,
-            vectors=1,
+            pe=pe * simd, simd=1, vectors=1,
             # Weight or input by input or delta.
             weight=Format(max(spec.weight.width, self.x_operand.width), 0),
             x=Format(max(delta.width, self.x_operand.width), 0),
-            technology=technology,
-            multiplier=multiplier,
-            depthwise=True,
-        )
+            technology=technology, multiplier=multiplier, depthwise=True,
+        )  # fmt: skip
         self.x_pages = Pages(
             spec.x, chunk=tiles.channels, chunks=tiles.groups * window.height * window.width,
             lanes=simd, lanes_in=lanes_in, pages=pages or in_flight, technology=technology,
@@ -138,20 +144,13 @@ class LearnLinear(Component):
         self.gradient: Gradient | None = None
         if update is not None:
             self.gradient = Gradient(
-                tiles,
-                update,
-                product=shape_of(self.mac.o_format),
-                way=self._reads + 1 + self.mac.latency,
-                weight_latency=self._w_latency,
-                accumulates=batch * window.pixels > 1,
-                technology=technology,
-                rate_bits=rate_bits,
-            )
+                tiles, update, product=shape_of(self.mac.o_format),
+                way=self._reads + 1 + self.mac.latency, weight_latency=self._w_latency,
+                accumulates=batch * window.pixels > 1, technology=technology, rate_bits=rate_bits,
+            )  # fmt: skip
         requantise = spec.requantise
         product = shape_of(self.mac.o_format)
-        self.sums = Sums(
-            requantise.acc, term=product, sums=pe, count=simd, technology=technology
-        )
+        self.sums = Sums(requantise.acc, term=product, sums=pe, count=simd, technology=technology)
         self.drain = self._drain(self.sums, tiles.filters, tiles.blocks)
         self.out = Requantise(requantise, None, 1, technology=technology)
         self.d_sums = self.d_drain = self.d_out = None
@@ -208,7 +207,8 @@ class LearnLinear(Component):
         """Cycles from a step to its words, among them registers of addresses and behind pages."""
         pages = [part for part in (self.x_pages, self.d_pages) if part is not None]
         behind = 1 + self._spread
-        return max(self.memory.latency, *(part.latency + behind for part in pages)) + 1
+        words = max(self.memory.latency, *(part.latency + behind for part in pages)) + 1
+        return max(words, WeightMask.LATENCY) if self.mask else words
 
     @property
     def _spread(self) -> int:
@@ -240,15 +240,8 @@ class LearnLinear(Component):
     @property
     def cycles(self) -> int:
         """Steps of all jobs of a sample that learns."""
-        t, w = self.tiles, self.tiles.window
-        forward = w.pixels * t.depth
-        gradient = w.pixels * max(t.depth, self.hazard) if self.update is not None else 0
-        delta = 0
-        if self.dx is not None:
-            delta = (
-                w.height * w.width * t.groups * t.channel_blocks * t.taps * t.filter_blocks
-            )
-        return forward + gradient + delta
+        delta, gradient = self.dx is not None, self.update is not None
+        return self.tiles.steps(delta=delta, gradient=gradient, hazard=self.hazard)
 
     @property
     def overhead(self) -> int:
@@ -286,7 +279,7 @@ class LearnLinear(Component):
     def parts(self) -> dict[str, Any]:
         """Everything that is there, by name."""
         parts = "mac x_pages d_pages memory gradient sums drain out d_sums d_drain d_out access"
-        found = {name: getattr(self, name) for name in parts.split()}
+        found = {name: getattr(self, name) for name in (*parts.split(), "mask")}
         return {name: part for name, part in found.items() if part is not None}
 
     def elaborate(self, platform):
@@ -307,7 +300,7 @@ class LearnLinear(Component):
         return m
 
     def _sequence(self, m: Module) -> tuple[Steps, Control]:
-        noise = (UNIT_STEP, COLUMN_STEP) if self.stochastic else None
+        noise = (UNIT_STEP, COLUMN_STEP) if self.stochastic or self.mask else None
         control = Control(
             in_flight=self.in_flight,
             pages=self.x_pages.pages,
@@ -318,8 +311,11 @@ class LearnLinear(Component):
         )
         m.submodules.control = control
         steps = Steps(
-            m, self.tiles, control.job, delta=self.dx is not None, noise=noise
-        )
+            m, self.tiles, control.job, delta=self.dx is not None, noise=noise,
+            masks=self.mask is not None,
+        )  # fmt: skip
+        if self.mask is not None:
+            self.mask.follow(m, control, steps)
         connect(m, flipped(self.i), self.x_pages.i)
         m.d.comb += [
             control.go.eq(self.go),
@@ -394,6 +390,8 @@ class LearnLinear(Component):
         )
         kinds = Cat(forward, steps.job == Job.GRADIENT)
         kinds = delayed(m, kinds, reads, "word_kind")
+        if self.mask is not None:
+            self._kept = delayed(m, self.mask.kept, reads - WeightMask.LATENCY, "kept")
         self._operands(m, kinds, xs, ds)
         way = 1 + self.mac.latency
         job = delayed(m, steps.job, reads + way, "product_job")
@@ -425,6 +423,9 @@ class LearnLinear(Component):
                     a.eq(Mux(gradient, xs[s], w)),
                     b.eq(Mux(forward, xs[s], ds[p])),
                 ]
+                if self.mask is not None:  # neither weight nor gradient, by a flip-flop's reset
+                    with m.If(~self._kept[lane]):
+                        m.d.sync += a.eq(0)
                 m.d.comb += [self.mac.w[lane].eq(a), self.mac.x[lane].eq(b)]
 
     def _sum(self, m: Module, valid: Value, last: Value, products: list[Value], way: str) -> None:

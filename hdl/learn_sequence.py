@@ -36,7 +36,7 @@ class Steps:
 
     In the cycle of a step: ``last_of_sum``, ``end`` (of the job), ``pixel_end``. ``delta``: whether
     there are such jobs; ``noise``: what it moves by from unit to unit and column to column, or
-    None.
+    None; ``masks``: whether ``row`` and ``column`` are there in delta jobs, too.
     """
 
     job: Value
@@ -56,8 +56,10 @@ class Steps:
         *,
         delta: bool = True,
         noise: tuple[int, int] | None = None,
+        masks: bool = False,
     ):
         self.m, self.tiles, self._job, self.noise = m, tiles, job, noise
+        self.masks = masks and delta
         self.enable = Signal()
         self.latency = 3 if tiles.windowed else 1
         self._delta = delta
@@ -137,6 +139,17 @@ class Steps:
         self._back_tile = outer.sum(
             (0, 0, t.filter_blocks * t.blocks, 1), "tile"
         ) + inner.sum((w.kernel[1] * blocks, blocks, t.blocks), "tile")
+        if self.masks and self.noise:
+            a, b = self.noise
+            self._back_row = (
+                outer.sum((0, 0, t.filters * a, 0), "row", bits=16)
+                + inner.sum((0, 0, t.pe * a), "row", bits=16)
+            )[:16]
+            taps = (w.kernel[1] * t.channels * b, t.channels * b, 0)
+            self._back_column = (
+                outer.sum((0, 0, 0, t.simd * b), "column", bits=16)
+                + inner.sum(taps, "column", bits=16)
+            )[:16]
 
     def _stage(self) -> None:
         """The registers between a step and its addresses."""
@@ -160,7 +173,10 @@ class Steps:
             "last_pixel": self._last_pixel,
         }
         if self.noise:
-            fields |= {"row": self._row, "column": self._column}
+            places = {"row": self._row, "column": self._column}
+            if self.masks:
+                places = {name: either(f"_back_{name}", v) for name, v in places.items()}
+            fields |= places
         first = {name: register(value, f"step_{name}") for name, value in fields.items()}
         for name, value in first.items():
             setattr(self, name, delayed(m, value, self.latency - 1, f"late_{name}"))

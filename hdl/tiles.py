@@ -102,6 +102,17 @@ class Tiles:
         """Weights of a filter, with its bias."""
         return self.taps * self.channels + 1
 
+    def steps(self, *, delta: bool, gradient: bool, hazard: int = 0) -> int:
+        """Cycles in which a sample keeps the multipliers: forward, and in the jobs that there are
+        of delta and gradient; ``hazard``: those that the gradients of a pixel take at least."""
+        w = self.window
+        back = w.height * w.width * self.groups * self.channel_blocks * self.taps
+        return (
+            w.pixels * self.depth
+            + gradient * w.pixels * max(self.depth, hazard)
+            + delta * back * self.filter_blocks
+        )
+
     @cached_property
     def _places(self) -> np.ndarray:
         """Index into the weights (filters x columns, flat) of each tile's lanes; -1: padding."""

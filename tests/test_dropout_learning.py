@@ -5,6 +5,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from support import run_streams
 from trainer_support import check, data_for, learning_of, plan_of
 
@@ -14,9 +17,10 @@ from gategrad.golden.dropout import dropping, seed_of
 from gategrad.golden.format import Format
 from gategrad.golden.noise import Noise
 from gategrad.graph import Input, Learn, Network, Training
+from gategrad.hdl.counter import count
+from gategrad.hdl.streams import tensor_stream
 from gategrad.image_layers import Add, Conv2D, MaxPool2D
 from gategrad.layers import Activation, Dense, Dropout, Flatten
-from gategrad.learn_core import LearnCore
 from gategrad.learner import NO_LABEL, Learner
 from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import learning_model
@@ -312,10 +316,38 @@ def test_in_flight(in_flight):
     check(made, x, labels, plan_of(made, in_flight=in_flight), "amaranth")
 
 
+class Behind(wiring.Component):
+    """A trainer whose frames end with the label plus 1, or 0: so that it comes behind its sample,
+    as over a link."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        model = trainer.learning.model
+        super().__init__({
+            "i": In(tensor_stream(model.input.format)), "o": Out(tensor_stream(model.out))
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.trainer = trainer = self.trainer
+        source, label = wiring.flipped(self.i), trainer.i_label
+        size = trainer.learning.model.input.size
+        _, last = count(m, source.valid & source.ready, size + 1, "element")
+        value = source.payload.as_value()
+        m.d.comb += [
+            trainer.i.payload.eq(source.payload), trainer.i.valid.eq(source.valid & ~last),
+            label.payload.learn.eq(value != 0), label.payload.value.eq(value - 1),
+            label.valid.eq(source.valid & last),
+            source.ready.eq(Mux(last, label.ready, trainer.i.ready)),
+        ]  # fmt: skip
+        wiring.connect(m, trainer.o, wiring.flipped(self.o))
+        return m
+
+
 def test_samples_before_their_labels():
     """A sample comes in wholly before anybody says whether it learns: nothing waits for itself."""
     made, x, labels = learning_of(perceptron(0.3), batch=2)
-    core = LearnCore(plan_of(made).trainer(simulated=True))
+    core = Behind(plan_of(made).trainer(simulated=True))
     beats = np.column_stack([x, labels + 1]).reshape(-1, 1).tolist()
     outputs = Learner(made).step(x, labels).outputs
     got = run_streams(core, {"i": beats}, {"o": outputs.size}, timeout=20_000)
