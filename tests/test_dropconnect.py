@@ -69,7 +69,8 @@ def test_golden_layer():
     x_format, weight, delta = Format(8, 4), Format(9, 6), Format(10, 6)
     spec = DenseSpec(5, 4, x_format, weight, RequantiseSpec.by_shift(Format(30, 10), Format(8, 4)))
     random, drop = np.random.default_rng(0), DropConnectSpec(300, 23, 4)
-    params = {"weight": random.integers(-256, 256, (4, 5)), "bias": random.integers(-99, 99, 4) * 16}
+    params = {"weight": random.integers(-256, 256, (4, 5))}
+    params["bias"] = random.integers(-99, 99, 4) * 16
     x, d = random.integers(-128, 128, (3, 5)), random.integers(-512, 512, (3, 4))
     kept = np.array([mask(drop, word, 4, 6) for word in Noise(4).words(3)])
     acc = dropconnect.accumulate(dense.accumulate, spec, params, x, kept)
@@ -98,7 +99,7 @@ def test_golden_layer():
 @pytest.mark.parametrize("threshold", [512, 77])
 @pytest.mark.parametrize("technology", [ECP5, ICE40UP], ids=lambda t: t.name)
 def test_gateware(pe, simd, late, threshold, technology):
-    """Any tile in any order, forward some samples ahead of back, samples without a label between."""
+    """Any tile in any order, forward some samples ahead of back, some samples without a label."""
     spec, units, columns = DropConnectSpec(threshold, 2), 9, 14
     dut = WeightMask(spec, pe=pe, simd=simd, seed=6, late=late, technology=technology)
     random = np.random.default_rng(pe)

@@ -15,13 +15,13 @@ from gategrad.graph import Learn, Network, Training
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
 from gategrad.image_layers import Conv2D, DepthwiseConv2D, MaxPool2D
 from gategrad.layers import Dense, Dropout, Flatten
-from gategrad.trainer_file import learning_hash
 from gategrad.learn_layouts import LearnFolding
 from gategrad.learn_plan import LearnPlan
 from gategrad.learner import NO_LABEL, Learner
 from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import learning_model
 from gategrad.learning_initial import initial
+from gategrad.trainer_file import learning_hash
 from gategrad.training import train
 
 HALF = Dense(5, activation="relu", name="a", dropconnect=0.5)
