@@ -1,5 +1,6 @@
 """Puts a finished build on a board, with the programmer that the board needs."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -8,9 +9,14 @@ from pathlib import Path
 
 from gategrad.boards.bitstream import check_bitstream
 from gategrad.boards.board import Board
+from gategrad.boards.boot import flash_image
 from gategrad.boards.programmers import Programmer, able
-from gategrad.boards.report import BuildReport, Stored
+from gategrad.boards.report import REPORT, BuildReport, Stored
+from gategrad.boards.top import BoardTop
 from gategrad.errors import GategradError
+
+#: Bitstream and weights in one file, as the flash has them.
+FLASH_IMAGE = "flash.bin"
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,24 @@ class Flashed:
     verified: bool
     #: Whether the weights that this design needs are in the flash too.
     weights: bool
+
+
+def add_weights(
+    directory: Path, report: BuildReport, top: BoardTop, weights: bytes
+) -> BuildReport:
+    """Write what the flash has to hold into the build of ``top`` in ``directory``, if ``top`` looks
+    there for ``weights``. Returns the build's new report, which is in the folder too.
+
+    Raises :class:`GategradError` if the bitstream is too long.
+    """
+    if top.flash is None:
+        return report
+    bitstream = (directory / report.bitstream).read_bytes()
+    image = flash_image(bitstream, top.model, weights, top.flash.offset)
+    (directory / FLASH_IMAGE).write_bytes(image)
+    report = dataclasses.replace(report, flash=Stored.of(directory / FLASH_IMAGE))
+    (directory / REPORT).write_text(report.to_json())
+    return report
 
 
 def flash(directory: Path | str, board: Board, volatile: bool = False) -> Flashed:

@@ -215,9 +215,14 @@ def build(
     rate: float | None = None,
     frequency: float | None = None,
     seed: int = 1,
+    transport: str = "uart",
+    boot: bool = True,
     progress: Progress = no_progress,
 ) -> Built:
-    """Bitstream and reports into ``directory``; ``frequency`` in Hz is what to aim for."""
+    """Bitstream and reports into ``directory``; ``frequency`` in Hz is what to aim for.
+
+    See :func:`gategrad.verbs.build`.
+    """
     return verbs.build(
         _model(model),
         board,
@@ -225,6 +230,8 @@ def build(
         rate=rate,
         frequency=frequency,
         seed=seed,
+        transport=transport,
+        boot=boot,
         progress=progress,
     )
 

@@ -14,6 +14,7 @@ import click
 from gategrad import __version__, api, tables
 from gategrad.backends import BACKENDS
 from gategrad.boards.board import boards as all_boards
+from gategrad.boards.top import TRANSPORTS
 from gategrad.cli_board import board
 from gategrad.cli_device import identify, run, show_simulation, weights
 from gategrad.cli_export import export
@@ -74,6 +75,7 @@ def boards(as_json: bool) -> None:
             "resources": {k: getattr(b.resources, k) for k in tables.TITLES},
             "baud": b.baud,
             "uart": b.uart_pins,
+            "spi": b.spi.where if b.spi else None,
             "tried": b.tried,
         }
         for b in all_boards()
@@ -188,6 +190,11 @@ def simulate(
 @rate_option
 @click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the placer.")
+@click.option(
+    "--transport", type=click.Choice(TRANSPORTS), default="uart", show_default=True,
+    help="What carries the link.",
+)
+@click.option("--no-boot", is_flag=True, help="Weights do not come from the flash at power-up.")
 @as_json
 def build(
     model: Model,
@@ -196,6 +203,8 @@ def build(
     rate: float | None,
     frequency: float | None,
     seed: int,
+    transport: str,
+    no_boot: bool,
     as_json: bool,
 ) -> None:
     """Build the bitstream of MODEL for a board, with reports.
@@ -207,14 +216,19 @@ def build(
     hz = frequency * 1e6 if frequency else None
     with Stages() as stages:
         built = api.build(
-            model, board, output, rate=rate, frequency=hz, seed=seed, progress=stages
-        )
+            model, board, output, rate=rate, frequency=hz, seed=seed, transport=transport,
+            boot=not no_boot, progress=stages,
+        )  # fmt: skip
     answer = built.table()
     if as_json:
         emit(answer)
         return
     tables.show_plan(answer)
     out.print(f"fmax {answer['fmax_mhz']:.1f} MHz, the PLL makes {answer['clock_mhz']:g} MHz")
+    if transport == "spi":
+        out.print(f"link over SPI, SCK at most {answer['baud'] / 1e6:.1f} MHz")
+    if answer["flash"]:
+        out.print("weights are in the flash too and there at power-up")
     out.print(f"wrote {Path(output, answer['bitstream'])}")
 
 

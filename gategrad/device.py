@@ -124,7 +124,7 @@ def connect(
     found = as_board(report.board if report else board)
     if model is None:
         model = built_model(build)
-    link = open_link(port, baud or (report.baud if report else None), found)
+    link = open_link(port, baud or (report.baud if report else None), found, report)
     try:
         identity = link.identify()
         image, together = b"", 1
@@ -142,9 +142,21 @@ def connect(
 
 
 def open_link(
-    port: str | Transport | None, baud: int | None = None, board: Board | None = None
+    port: str | Transport | None,
+    baud: int | None = None,
+    board: Board | None = None,
+    report: BuildReport | None = None,
 ) -> Link:
-    """The link at ``port``; without one at the only port behind which something answers."""
+    """The link at ``port``; without one at the only port behind which something answers.
+
+    ``report``: of the bitstream. Raises :class:`GategradError` also for one that speaks over SPI at
+    a serial port.
+    """
+    if report and report.transport == "spi" and (port is None or isinstance(port, str)):
+        raise GategradError(
+            "this bitstream was built with --transport spi: connect from Python, with a "
+            "gategrad.boards.spi_port.SpiPort around your SPI controller"
+        )
     baud = baud or (board.baud if board else 1_000_000)
     tolerance = board.clock_tolerance if board else 0.0
     if port is None:

@@ -158,7 +158,7 @@ def connect_trainer(
         file = TrainerFile.of(learning, foldings)
     if file is None:
         raise GategradError("name the folder of the bitstream that learns (build)")
-    link = open_link(port, baud or (report.baud if report else None), found)
+    link = open_link(port, baud or (report.baud if report else None), found, report)
     try:
         expect(link.identify(), file.hash)
         link.speed_up()

@@ -18,6 +18,7 @@ import numpy as np
 from gategrad.boards.board import Board, find_board
 from gategrad.boards.build import build as build_bitstream
 from gategrad.boards.build import no_progress
+from gategrad.boards.flash import add_weights
 from gategrad.boards.report import REPORT, BuildReport
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
@@ -40,6 +41,8 @@ from gategrad.training import train as train_float
 LINK = {"ice40": Resources(luts=480, ffs=260), "ecp5": Resources(luts=470, ffs=260)}
 #: What receiving weights adds to the link.
 LOADING = Resources(luts=150, ffs=40)
+#: What looking for them in the flash at power-up adds.
+BOOT = Resources(luts=134, ffs=69)
 #: Share of a device's logic that place and route can use before timing suffers.
 FILL = 0.9
 #: Multiplier blocks of a large device that can be routed: with 154 of the 156 of an ECP5-85 nextpnr
@@ -84,6 +87,8 @@ def plan_for(model: Model, board: Board | str | None = None, rate: float | None 
         ).cost()  # fmt: skip
     if any(n.layout.folding and n.layout.folding.weights == "spram" for n in found.nodes):
         around += LOADING
+        if board.flash and not board.flash.with_uart:
+            around += BOOT
     return dataclasses.replace(found, overhead=around, budget=have)
 
 
@@ -223,11 +228,13 @@ class Built:
             "fmax_mhz": report.fmax / 1e6,
             "clock_mhz": report.frequency / 1e6,
             "samples_per_second": report.frequency / cycles,
-            "link_samples_per_second": link_rate(self.plan.model, report.baud),
+            "link_samples_per_second": link_rate(self.plan.model, report.baud, report.transport),
             "bitstream": report.bitstream,
             "weights": self.image,
             "samples_together": self.samples_together,
+            "transport": report.transport,
             "baud": report.baud,
+            "flash": report.flash.file if report.flash else None,
         }
 
 
@@ -239,11 +246,15 @@ def build(
     rate: float | None = None,
     frequency: float | None = None,
     seed: int = 1,
+    transport: str = "uart",
+    boot: bool = True,
     progress: Progress = no_progress,
 ) -> Built:
     """Bitstream of ``model`` for ``board`` into ``directory``, with the weights to load if any.
 
-    ``frequency``: Hz to aim for, by default the board's. Raises :class:`GategradError`.
+    ``frequency``: Hz to aim for, by default the board's; ``transport``: what carries the link,
+    ``"uart"`` or ``"spi"``; ``boot``: weights that no bitstream sets come from the board's flash at
+    power-up, where it can. Raises :class:`GategradError`.
     """
     found = find_board(board) if isinstance(board, str) else board
     if frequency is not None and not 0 < frequency < math.inf:
@@ -252,8 +263,10 @@ def build(
     core = Core(planned, input_lanes=1)
     with output_folder(directory, REPORT, "build") as work:
         image = load_image(core)
-        top = BoardTop(found, core, core_hash(model.hash, image), frequency)
+        said = core_hash(model.hash, image)
+        top = BoardTop(found, core, said, frequency, transport=transport, boot=boot)
         report = build_bitstream(found, top, work, progress=progress, seed=seed)
+        report = add_weights(work, report, top, image)
         built = Built(planned, report, IMAGE if core.load_bytes else None, core.frames_at_once)
         if image:
             (work / IMAGE).write_bytes(image)
@@ -262,10 +275,11 @@ def build(
     return built
 
 
-def link_rate(model: Model, baud: int) -> float:
-    """Samples a second that a UART of ``baud`` bits a second can bring: 10 bits a byte, 8 bytes of
-    frame around every sample."""
-    return baud / 10 / (model.input.size * -(-model.input.format.width // 8) + 8)
+def link_rate(model: Model, baud: int, transport: str = "uart") -> float:
+    """Samples a second that a link of ``baud`` bits a second can bring: 10 bits a byte over a UART,
+    8 over SPI, and 8 bytes of frame around every sample."""
+    payload = model.input.size * -(-model.input.format.width // 8)
+    return baud / (8 if transport == "spi" else 10) / (payload + 8)
 
 
 def padded(x: np.ndarray, together: int) -> np.ndarray:
