@@ -61,7 +61,8 @@ class BoardTop(Elaboratable):
                     f"board {board.name} has no pins for a link over SPI; these have: {able}"
                 )
             self.frequency = achievable(board, wanted)
-            self.baud, self.cycles, self.fast_baud = int(self.frequency / spi.CYCLES), None, 0
+            slowest = self.frequency * (1 - board.clock_tolerance)
+            self.baud, self.cycles, self.fast_baud = int(slowest / spi.CYCLES), None, 0
         elif transport == "uart":
             self.baud = baud or board.baud
             self.frequency = usable(board, wanted, self.baud)
