@@ -107,7 +107,7 @@ class CoreShape:
         """The ports of the link that a core's of the same names face.
 
         ``i``, ``o``; with ``load_bytes`` ``load``. If the core learns: ``label`` behind each
-        sample; ``restart``: forget all but the weights, which are loaded next; ``idle``: at rest;
+        sample; ``restart``: forget all but the weights, which are loaded next, when ``idle``;
         ``dumping``: give the weights from piece ``piece`` on by ``dump``, and be at rest some time
         after it falls; ``counter``: the byte ``counter_byte`` of all counters, two cycles later.
         """

@@ -83,9 +83,11 @@ class Link(wiring.Component):
             self._boot(m, self.boot, receiver, sender)
         else:
             m.d.comb += receiver.sending.eq(sender.busy)
+        if self.shape.classes:
+            m.d.comb += receiver.idle.eq(self.idle)
         wiring.connect(m, receiver.job, sender.job)
         for name, member in self.shape.members.items():
-            part = getattr(receiver if hasattr(receiver, name) else sender, name)
+            part = getattr(sender if hasattr(sender, name) else receiver, name)
             own = getattr(self, name)
             if name == "load" and self.boot:
                 continue

@@ -28,7 +28,7 @@ class Receiver(wiring.Component):
     number of samples that were learned since the weights were set.
 
     Ports besides the core's: bytes and their ``crc``; ``job``, to the sender; ``sending``: it is at
-    work, ``reading``: on weights or counters; ``loaded``; ``filled``: the weights have come from
+    work, ``reading``: on weights or counters; ``idle``: so is the core, if it learns; ``loaded``; ``filled``: the weights have come from
     elsewhere, whole; ``speed``: which rate a SPEED asked for; ``lost``: no right frame has come for
     16 times the silence that ends one.
     """
@@ -44,6 +44,7 @@ class Receiver(wiring.Component):
             "job": Out(stream.Signature(JOB)),
             "sending": In(1),
             "reading": In(1),
+            "idle": In(1, init=1),
             "loaded": Out(1, init=shape.known or shape.load_bytes == 0),
             "speed": Out(1),
             "lost": Out(1),
@@ -151,7 +152,7 @@ class Receiver(wiring.Component):
                 with m.Case(Request.LOAD):
                     with m.If(~(fits["chunk"] | fits["tail"])):
                         m.d.sync += fault.eq(ErrorCode.LENGTH)
-                    with m.Elif(self.sending):
+                    with m.Elif(self.sending | ~self.idle):
                         # The core still computes with the weights that would change.
                         m.d.sync += fault.eq(ErrorCode.BUSY)
             if learns:

@@ -2,7 +2,7 @@
 """A trainer as the link of a board sees it: one stream in and one out, weights and counters in
 bytes."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -22,8 +22,8 @@ class LearnCore(wiring.Component):
     """``trainer`` behind one stream of elements in and one out, as
     :attr:`~gategrad.boards.coreshape.CoreShape.members` has it.
 
-    The weights come and go as :class:`~gategrad.weight_image.WeightImage` says. ``restart`` resets
-    the trainer, and ``load`` has to follow: momentum is part of what is loaded, as zero.
+    The weights come and go as :class:`~gategrad.weight_image.WeightImage` says. ``restart`` makes
+    the trainer forget all but them, and ``load`` has to follow, which clears momentum.
 
     Rates: at most a beat of ``i`` every other cycle; weights go in as bytes come and leave about as
     fast as :class:`~gategrad.hdl.weight_access.WeightAccess` gives them. Each piece that is read
@@ -55,18 +55,18 @@ class LearnCore(wiring.Component):
         m = Module()
         trainer = self.trainer
         fmt, lanes = trainer.learning.model.input.format, trainer.lanes_in
-        restarted = ResetInserter(self.restart)
-        m.submodules.trainer = restarted(trainer)
+        m.submodules.trainer = trainer
+        m.d.comb += trainer.restart.eq(self.restart)
         # The link is far from all that decides whether a beat is taken.
         register, out = Slice(fmt, full_rate=False), Slice(trainer.learning.model.out)
-        m.submodules.slice, m.submodules.out = restarted(register), restarted(out)
+        m.submodules.slice, m.submodules.out = register, out
         connect(m, flipped(self.i), register.i)
         if lanes > 1:
             resize = Resize(
                 fmt, elements=self.inputs, lanes_in=1, lanes_out=lanes,
                 technology=trainer.technology,
             )  # fmt: skip
-            m.submodules.resize = restarted(resize)
+            m.submodules.resize = resize
             connect(m, register.o, resize.i)
             connect(m, resize.o, trainer.i)
         else:

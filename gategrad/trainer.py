@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
@@ -55,7 +55,8 @@ class Trainer(wiring.Component):
                outputs, in their format, of every sample, in place of ``value``; ``o``: raw outputs,
                one a beat; ``load``, ``dump``, ``dumping``: weights, layer after layer in the order
                of ``layers``, each as its tiles lie in memory (:attr:`image`), while
-               ``idle``. Where gateware makes its first weights it does so after power-up, before
+               ``idle``; ``restart``: forget, in a cycle with ``idle``, the place in the batch,
+               noise, schedules and counters, before other weights are loaded. Where gateware makes its first weights it does so after power-up, before
                it takes anything, and again when ``start`` was high in a cycle with ``idle``, from
                ``seed``
     Counters   ``seen``, ``learned``, ``right``, ``loss`` (in ``loss_format``), ``updates``; for
@@ -169,7 +170,7 @@ class Trainer(wiring.Component):
             "i_label": In(stream.Signature(self.admission.label)),
             "o": Out(tensor_stream(model.out)),
             "load": In(tensor_stream(weight)), "dump": Out(tensor_stream(weight)),
-            "dumping": In(1), "idle": Out(1), "loss": Out(LOSS_BITS),
+            "dumping": In(1), "idle": Out(1), "restart": In(1), "loss": Out(LOSS_BITS),
         }  # fmt: skip
         if self.values:
             ports["i_target"] = In(tensor_stream(model.out))
@@ -224,8 +225,10 @@ class Trainer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # Whatever knows more of earlier samples than the weights do.
+        known = {"admission", *(f"layer_{name}" for name in self.learning.seeds)}
         for name, part in self.parts.items():
-            m.submodules[name] = part
+            m.submodules[name] = ResetInserter(self.restart)(part) if name in known else part
         self._ready: Value = ~self.initial.busy if self.initial else Const(1)
         self._connect_forward(m)
         self._connect_backward(m)
@@ -383,6 +386,8 @@ class Trainer(wiring.Component):
                 total = getattr(self, f"{kind}_{name}")
                 with m.If(layer.counting):
                     m.d.sync += total.eq(total + getattr(layer, kind))
+        with m.If(self.restart):
+            m.d.sync += [getattr(self, name).eq(0) for name in self.counters if name != "updates"]
 
     def _opened(self, m: Module, name: str) -> Any:
         """The stream of the port ``name``, once there are weights."""
