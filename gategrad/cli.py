@@ -14,7 +14,6 @@ import click
 from gategrad import __version__, api, tables
 from gategrad.backends import BACKENDS
 from gategrad.boards.board import boards as all_boards
-from gategrad.boards.top import TRANSPORTS
 from gategrad.cli_board import board
 from gategrad.cli_device import identify, run, show_simulation, weights
 from gategrad.cli_export import export
@@ -30,6 +29,7 @@ from gategrad.cli_options import (
     rate_option,
     required_board,
     samples_option,
+    transport_option,
 )
 from gategrad.cli_quantise import quantise
 from gategrad.cli_train import train
@@ -190,10 +190,7 @@ def simulate(
 @rate_option
 @click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the placer.")
-@click.option(
-    "--transport", type=click.Choice(TRANSPORTS), default="uart", show_default=True,
-    help="What carries the link.",
-)
+@transport_option
 @click.option("--no-boot", is_flag=True, help="Weights do not come from the flash at power-up.")
 @as_json
 def build(

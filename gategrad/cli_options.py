@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gategrad.boards.top import TRANSPORTS
 from gategrad.data import KNOWN
 from gategrad.errors import GategradError
 from gategrad.graph import Network
@@ -22,6 +23,10 @@ required_board = click.option("-b", "--board", required=True, help="Board: see `
 rate_option = click.option(
     "--rate", type=POSITIVE, help="Samples a second; default: as fast as fits the board."
 )
+transport_option = click.option(
+    "--transport", type=click.Choice(TRANSPORTS), default="uart", show_default=True,
+    help="What carries the link.",
+)  # fmt: skip
 data_option = click.option("--data", required=True, help=f"{', '.join(KNOWN)}, .npz or idx files.")
 samples_option = click.option(
     "--samples", type=click.IntRange(1), help="How many; default: all held-out ones."

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from gategrad.cli_options import POSITIVE, as_json, board_option, data_option, emit
+from gategrad.cli_options import (
+    POSITIVE,
+    as_json,
+    board_option,
+    data_option,
+    emit,
+    transport_option,
+)
 from gategrad.console import Stages, out
 from gategrad.data import load_data
 from gategrad.errors import GategradError
@@ -20,6 +27,7 @@ from gategrad.tables import TITLES, table
 @click.option("-o", "--output", help="Folder to write the bitstream to; without: the plan alone.")
 @click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the placer.")
+@transport_option
 @as_json
 def trainer(
     net: str,
@@ -28,6 +36,7 @@ def trainer(
     output: str | None,
     frequency: float | None,
     seed: int,
+    transport: str,
     as_json: bool,
 ) -> None:
     """Show how the network NET (a TOML file) learns on a board, and build the bitstream.
@@ -46,7 +55,7 @@ def trainer(
         if output:
             built = build_trainer(
                 built.plan, output, frequency=frequency * 1e6 if frequency else None, seed=seed,
-                progress=stages,
+                transport=transport, progress=stages,
             )  # fmt: skip
     if as_json:
         emit(built.table())

@@ -32,17 +32,22 @@ CONNECTIONS = 100_000
 
 
 def trainer_top(
-    plan: LearnPlan, frequency: float | None = None, baud: int | None = None
+    plan: LearnPlan,
+    frequency: float | None = None,
+    baud: int | None = None,
+    transport: str = "uart",
 ) -> BoardTop:
     """The top level of ``plan``'s board: samples come over the link with their label
-    (:class:`LearnCore`), and their outputs go back. ``frequency``: Hz to aim for.
+    (:class:`LearnCore`), and their outputs go back. ``frequency``: Hz to aim for; ``transport``:
+    what carries the link, ``"uart"`` or ``"spi"``.
 
     Raises :class:`GategradError` for a plan without a board.
     """
     if plan.board is None:
         raise GategradError("a bitstream needs a board; see `gategrad boards`")
     said = TrainerFile.of(plan.learning, plan.foldings).hash
-    return BoardTop(plan.board, LearnCore(plan.trainer()), said, frequency, baud)
+    core = LearnCore(plan.trainer())
+    return BoardTop(plan.board, core, said, frequency, baud, transport=transport)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class BuiltTrainer:
             answer |= {
                 "estimate": dataclasses.asdict(plan.cost), "fmax_mhz": report.fmax / 1e6,
                 "clock_mhz": report.frequency / 1e6, "bitstream": report.bitstream,
-                "baud": report.baud,
+                "transport": report.transport, "baud": report.baud,
             }  # fmt: skip
         return answer
 
@@ -110,9 +115,11 @@ def build_trainer(
     *,
     frequency: float | None = None,
     seed: int = 1,
+    transport: str = "uart",
     progress: Progress = no_progress,
 ) -> BuiltTrainer:
-    """The bitstream of ``plan`` into ``directory``; ``frequency`` in Hz is what to aim for.
+    """The bitstream of ``plan`` into ``directory``; ``frequency`` in Hz is what to aim for,
+    ``transport`` as of :func:`trainer_top`.
 
     Raises :class:`GategradError` for a plan without a board.
     """
@@ -121,7 +128,7 @@ def build_trainer(
     if frequency is not None and not 0 < frequency < math.inf:
         raise GategradError(f"a frequency must be above 0 Hz and finite, not {frequency:g}")
     with output_folder(directory, REPORT, "build") as work:
-        top = trainer_top(plan, frequency)
+        top = trainer_top(plan, frequency, transport=transport)
         report = build_bitstream(
             plan.board, top, work, progress=progress, seed=seed, most_connections=CONNECTIONS
         )

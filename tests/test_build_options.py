@@ -5,6 +5,7 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from flash_support import bitstream
 from small_models import noise, sigmoids
@@ -15,7 +16,12 @@ from gategrad.boards.boot import crc32
 from gategrad.boards.flash import flash
 from gategrad.boards.report import REPORT, BuildReport, Stored
 from gategrad.core import Core, core_hash, load_image
+from gategrad.data import Dataset
 from gategrad.errors import GategradError
+from gategrad.graph import Network
+from gategrad.layers import Dense
+from gategrad.learn_build import plan_trainer, trainer_top
+from gategrad.learn_options import Learn
 
 
 @pytest.fixture
@@ -112,3 +118,15 @@ def test_spi(tmp_path, tops):
     with pytest.raises(GategradError, match="colorlight-5a75b has no pins for a link over SPI"):
         api.build(sigmoids(), "colorlight-5a75b", tmp_path / "other", transport="spi")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_trainer_over_spi():
+    layers = (Dense(2, name="output"),)
+    learn = Learn(activation_bits=8, delta_bits=10, weight_bits=10)
+    network = Network(layers, 4, "small", learning=learn, trainable=True)
+    x = np.random.default_rng(1).integers(0, 256, (32, 4)).astype(np.uint8)
+    y = (x[:, 0] > x[:, 1]).astype(np.int64)
+    plan = plan_trainer(network, Dataset("points", x, y, x[:8], y[:8]), "ulx3s-25f").plan
+    assert trainer_top(plan).transport == "uart"
+    top = trainer_top(plan, 60e6, transport="spi")
+    assert (top.transport, top.baud, top.boot) == ("spi", 10_000_000, False)

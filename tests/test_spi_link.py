@@ -7,11 +7,17 @@ import pytest
 from flash_chip import FlashChip
 from link_support import MODEL, SumCore, unsigned_bytes
 from spi_support import SpiBoard
+from trainer_support import dense
 
 from gategrad.boards.boot import FlashBoot, flash_image
 from gategrad.boards.host import DeviceError, Link, NoAnswer
 from gategrad.boards.protocol import SYNC, ErrorCode
 from gategrad.boards.spi_port import IDLE
+from gategrad.hdl.technology import PORTABLE
+from gategrad.layers import Dense
+from gategrad.learn_core import LearnCore
+from gategrad.learn_plan import LearnPlan
+from gategrad.learner import NO_LABEL, Learner
 
 WEIGHTS = random.Random(3).randbytes(37)
 
@@ -92,6 +98,26 @@ def test_nobody_there():
     board.port._transfer = lambda data: (board.controller.advance(100), b"\xff" * len(data))[1]
     with pytest.raises(NoAnswer):
         host(board, retries=0).identify()
+
+
+def test_a_trainer_learns_over_spi():
+    """Samples with labels, weights back in pieces of 1024 bytes, counters: as over the UART."""
+    layers = Dense(3, activation="relu", name="a"), Dense(2, name="b")
+    learning, x, targets = dense(*layers, batch=2)
+    x, targets = x[:6], targets[:6]
+    trainer = LearnPlan(learning, {}, PORTABLE).trainer(simulated=True)
+    board = SpiBoard(LearnCore(trainer), longest=256)
+    link = host(board)
+    assert link.identify().readable
+    size = -(-learning.model.input.format.width // 8)
+    frames = [unsigned_bytes([int(v) for v in row], 8 * size) for row in x]
+    labels = [None if label == NO_LABEL else int(label) for label in targets]
+    results = list(link.train_many(list(zip(frames, labels, strict=True))))
+    learner = Learner(learning)
+    assert [outputs for _, outputs in results] == learner.step(x, targets).outputs.tolist()
+    assert link.read() == trainer.image.to_bytes(learner.model)
+    assert link.counters()[:2] == [len(x), sum(label is not None for label in labels)]
+    assert link.repeated == 0
 
 
 # Weights from the flash.
