@@ -1,80 +1,25 @@
 """The host's end of the link: a model on a board, called from Python."""
 
-import itertools
-import random
 import struct
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
+from gategrad.boards.exchange import DeviceError, Exchange, NoAnswer, Transport
 from gategrad.boards.protocol import (
     COUNTER_BYTES,
     LOAD_CHUNK,
-    REPLY,
     VERSION,
-    Decoder,
     ErrorCode,
-    Frame,
     Identity,
     Request,
-    encode,
 )
-from gategrad.boards.serial_port import SerialPort
 from gategrad.errors import GategradError
 
-#: What an ERROR reply means, to a user.
-MEANING = {
-    ErrorCode.CRC: "a frame arrived corrupted",
-    ErrorCode.TYPE: "the device does not know this type of frame",
-    ErrorCode.LENGTH: "the frame has the wrong length for the model in the device",
-    ErrorCode.TIMEOUT: "a frame stopped before its end",
-    ErrorCode.OVERRUN: "bytes came faster than the model takes them; a lower baud rate would help",
-    ErrorCode.NOT_LOADED: "the weights are not loaded",
-    ErrorCode.ADDRESS: "the weight image arrived out of order",
-    ErrorCode.BUSY: "the device was still computing",
-    ErrorCode.ORDER: "a sample to learn from came out of its turn",
-    ErrorCode.LABEL: "a label is none of the model's",
-}
 #: Which counter says from how many samples the device has learned.
 LEARNED = 1
-#: Seconds of silence after which a device has given up a frame that stopped.
-PAUSE = 0.1
-#: Seconds without a frame during which a device surely keeps a fast rate.
-FAST_FOR = 0.4
-#: Seconds of waiting at a time.
-SLICE = 0.05
-
 #: A class and the raw outputs it is the largest of.
 Result = tuple[int, list[int]]
-
-
-class Transport(Protocol):
-    """What carries the bytes: a serial port, or a simulation of one."""
-
-    def read(self, count: int, timeout: float) -> bytes:
-        """``count`` bytes, or those that came within ``timeout`` seconds."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def drain(self) -> None:
-        """Throw away what has arrived."""
-
-    def close(self) -> None: ...
-
-
-class DeviceError(GategradError):
-    """The device answered with an ERROR; ``code`` says which."""
-
-    def __init__(self, code: int):
-        self.code = code
-        meaning = MEANING.get(code, f"unknown error {code}")  # type: ignore[call-overload]
-        super().__init__(f"the device reports: {meaning}")
-
-
-class NoAnswer(GategradError):
-    """Nothing valid came back in time."""
 
 
 @dataclass
@@ -96,7 +41,7 @@ class _Sample:
         return Request.TRAIN, self.frame + struct.pack("<H", self.label), self.turn
 
 
-class Link:
+class Link(Exchange):
     """A device at the other end of ``transport``, or of the serial port of that name.
 
     ``model``: the hash that the bitstream must have been made from (8 bytes or hexadecimal), or
@@ -115,44 +60,11 @@ class Link:
         timeout: float = 1.0,
         retries: int = 3,
     ):
-        self.transport: Transport = (
-            SerialPort(transport, baud) if isinstance(transport, str) else transport
-        )
-        self.timeout, self.retries = timeout, retries
+        super().__init__(transport, baud, timeout, retries)
         self._expected = bytes.fromhex(model[:16]) if isinstance(model, str) else model
-        self._decoder = Decoder(limit=64)  # an IDENTIFY reply, until one says more
-        # A random start: replies to a host that died must not fit ours.
-        self._sequences = itertools.count(random.randrange(256))
         self._identity: Identity | None = None
         self._image: bytes | None = None
-        self._frames: deque[Frame] = deque()
         self._slow = False
-        self._baud, self._patience = baud, timeout
-        # Bits per second: at the start, and what SPEED made of it.
-        self._normal, self._heard = baud, time.monotonic()
-        self._fast_allowed = True
-        # The longest silence before a reply of each type; how many since were waited for in vain.
-        self._silences: dict[int, float] = {}
-        self._failures = 0
-        #: Attempts that failed and were repeated.
-        self.repeated = 0
-        #: Bytes that came, whatever they were.
-        self.heard = 0
-
-    def __enter__(self) -> "Link":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    @property
-    def baud(self) -> int:
-        """Bits per second in use."""
-        return self._baud
-
-    def close(self) -> None:
-        """Close the transport."""
-        self.transport.close()
 
     def ping(self) -> None:
         """Raise :class:`GategradError` unless a device answers."""
@@ -178,7 +90,7 @@ class Link:
                 f"the device holds model {identity.model.hex()}, not "
                 f"{self._expected[:8].hex()}; flash the bitstream built from this model"
             )
-        self._identity = identity
+        self._identity, self._fast_baud = identity, identity.fast_baud
         self._decoder.limit = max(
             identity.result_bytes,
             Identity.LENGTH,
@@ -331,66 +243,17 @@ class Link:
         reply = self._reply(sample.request[0], sample.sequence, identity.result_bytes)
         return _result(reply, identity)
 
+    def speed_up(self) -> int:
+        if self._identity is None:
+            self.identify()
+        return super().speed_up()
+
     def _check(self, frame: bytes, identity: Identity) -> None:
         if len(frame) != identity.input_bytes:
             raise GategradError(
                 f"a frame of {len(frame)} bytes; the model in the device takes "
                 f"{identity.input_bytes}"
             )
-
-    def speed_up(self) -> int:
-        """Go to the device's fast baud rate if it has one and the line can do it; returns the bits
-        per second that are in use."""
-        identity = self._identity or self.identify()
-        if self._fast_allowed and identity.fast_baud > self._baud:
-            self._fast_allowed = False  # until it has been seen to work
-            try:
-                self._request(Request.SPEED, b"\1", 0)
-                self._change(identity.fast_baud)
-                self._request(Request.PING, b"", 0)
-                self._fast_allowed = True
-            except NoAnswer:
-                self._slow_down()
-        return self._baud
-
-    def _slow_down(self) -> None:
-        """Back to the normal baud rate for good: the line, the bridge or the core is not up to it.
-        The device follows when it has heard nothing right for a while."""
-        self._fast_allowed = False
-        if self._baud != self._normal:
-            self._change(self._normal)
-            for _ in range(8):
-                self.transport.read(1 << 16, 2 * PAUSE)
-                if self._hears():
-                    return
-
-    def _hears(self) -> bool:
-        """Whether the device answers at the present rate."""
-        self.transport.drain()
-        self._decoder.reset()
-        self._frames.clear()
-        self.transport.write(encode(Request.PING, 0))
-        return bool(self._decoder.feed(self.transport.read(8, 2 * PAUSE)))
-
-    def _change(self, baud: int) -> None:
-        setter = getattr(self.transport, "change", None)
-        if setter:
-            setter(baud)
-        self._baud = baud
-
-    def _awake(self) -> None:
-        """Before a request with nothing else under way: a device that was left alone for long is
-        back at its normal rate."""
-        quick = time.monotonic() - self._heard < FAST_FOR
-        if quick or not self._fast_allowed or self._baud == self._normal:
-            return
-        self._heard = time.monotonic()
-        for rate in (self._baud, self._normal):
-            self._change(rate)
-            if self._hears():
-                break
-        if self._baud == self._normal:
-            self.speed_up()
 
     def counters(self) -> list[int]:
         """What the device has counted since its weights were set; waits until it is at rest."""
@@ -421,78 +284,14 @@ class Link:
             progress(len(image), identity.load_bytes)
         return image
 
+    def _forgotten(self, error: DeviceError) -> None:
+        # Noise that looked like a LOAD: the device rather forgets its weights than guesses.
+        if self._image is None:
+            raise error
+        self.load(self._image)
+
     def _infer_alone(self, frame: bytes, identity: Identity) -> Result:
         return _result(self._request(Request.INFER, frame, identity.result_bytes), identity)
-
-    def _request(self, kind: Request, payload: bytes, length: int) -> bytes:
-        """Send, wait for the reply, and repeat as often as allowed."""
-        attempt = 0
-        self._awake()
-        while True:
-            sequence = self._send(kind, payload)
-            try:
-                return self._reply(kind, sequence, length)
-            except (DeviceError, NoAnswer) as error:
-                if attempt == self.retries:
-                    raise
-                self._mend(error)
-            attempt += 1
-
-    def _mend(self, error: DeviceError | NoAnswer) -> None:
-        """Before another attempt: let the device give up what it waits for, forget its answers."""
-        self.repeated += 1
-        self._failures += isinstance(error, NoAnswer)
-        self.transport.read(1 << 16, PAUSE)
-        self.transport.drain()
-        self._decoder.reset()
-        self._frames.clear()
-        if isinstance(error, DeviceError) and error.code == ErrorCode.OVERRUN:
-            self._slow_down()
-        self._awake()
-        if isinstance(error, DeviceError) and error.code == ErrorCode.NOT_LOADED:
-            # Noise that looked like a LOAD: the device rather forgets its weights than guesses.
-            if self._image is None:
-                raise error
-            self.load(self._image)
-
-    def _send(self, kind: Request, payload: bytes, turn: int | None = None) -> int:
-        sequence = (next(self._sequences) if turn is None else turn) & 0xFF
-        data = encode(kind, sequence, payload)
-        self.transport.write(data)
-        # A device that has answered such a request will not take long for the next; if it does
-        # after all, it gets twice the time with each attempt.
-        usual = self._silences.get(kind, self.timeout)
-        wait = min(self.timeout, 4 * (usual + SLICE) * 2**self._failures)
-        # The time on the line, of this request and of one before it.
-        self._patience = wait + 2 * len(data) * 10 / self._baud
-        return sequence
-
-    def _reply(self, kind: Request, sequence: int, length: int) -> bytes:
-        """The payload of the reply to ``sequence``; replies to others are dropped."""
-        # Whoever sends us bytes without end is not our device.
-        silence, limit = 0.0, 4 * (self._decoder.limit + 256)
-        longest = 0.0
-        while silence < self._patience and limit > 0:
-            if not self._frames:
-                data = self.transport.read(self._decoder.missing, SLICE)
-                silence = 0.0 if data else silence + SLICE
-                longest = max(longest, silence)
-                limit -= len(data)
-                self.heard += len(data)
-                self._frames.extend(self._decoder.feed(data))
-            while self._frames:
-                frame = self._frames.popleft()
-                self._heard = time.monotonic()
-                if frame.sequence != sequence:
-                    continue
-                if frame.kind == REPLY and len(frame.payload) == 1:
-                    raise DeviceError(frame.payload[0])
-                if frame.kind == REPLY | kind and len(frame.payload) == length:
-                    self._silences[kind] = max(longest, self._silences.get(kind, 0.0))
-                    self._failures = 0
-                    return frame.payload
-        raise NoAnswer(f"no answer to {kind.name} within {self._patience:.2g} s")
-
 
 def connect(
     port: str,
@@ -508,11 +307,17 @@ def connect(
     steps = int(tolerance / 0.02 + 0.5)
     heard = 0
     for step in sorted(range(-steps, steps + 1), key=abs):
-        # A device that another host has made faster needs a second to come back.
-        retries = 1 if step else 3
-        link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=retries)
+        link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=1)
         try:
-            link.identify()
+            try:
+                link.identify()
+            except NoAnswer:
+                if step:
+                    raise
+                # Perhaps another host has left it faster; or it is slow.
+                link.recall()
+                link.timeout = 0.6
+                link.identify()
         except (NoAnswer, DeviceError):
             heard += link.heard
             link.close()
