@@ -92,8 +92,7 @@ CASES: dict[str, Callable[[Path], dict]] = {
     "accuracy": accuracies,
     "simulators": simulators,
     "generate": generation,
-    virtual.CASE: virtual.mnist,
-} | {
+} | virtual.CASES | {
     f"{name} on {board}": (lambda f, n=name, b=board, m=mhz: built(f, n, b, m))
     for name, board, mhz in BUILDS
 } | {

@@ -38,7 +38,7 @@ def learned(folder: Path) -> dict:
     """MNIST learned by a virtual ULX3S at a low clock: every output and weight as golden's."""
     network = Network.load("examples/mnist.toml")
     data = load_data("mnist", network)
-    top = top_of(network, "ulx3s-45f", data, frequency=25e6)
+    top = top_of(network, "ulx3s-45f", data, frequency=24e6, baud=3_000_000)
     image, learning = top.core.trainer.image, top.core.trainer.learning
     x = learning.model.raw_inputs(data.x_train[:LESSONS])
     labels = data.y_train[:LESSONS]
