@@ -15,6 +15,7 @@ from gategrad.cli_options import (
     rate_option,
 )
 from gategrad.console import Stages, err, out
+from gategrad.core import load_image
 from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.graph import Network
@@ -59,7 +60,9 @@ def board(
     with Stages() as stages:
         samples = load_data(data, model) if data and isinstance(model, Network) else None
         top = top_of(model, find_board(board), samples, rate=rate, frequency=hz, baud=baud)
-        device = VirtualBoard(top, progress=stages)
+        # As after `gategrad flash`.
+        weights = load_image(top.core) if top.boot else None
+        device = VirtualBoard(top, weights=weights, progress=stages)
     with device:
         if as_json:
             emit({

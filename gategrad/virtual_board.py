@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gategrad.sim
 from gategrad.boards.board import Board, find_board
+from gategrad.boards.boot import flash_image
 from gategrad.boards.build import no_progress, plan
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
@@ -14,7 +15,7 @@ from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.learn_build import plan_trainer, trainer_top
 from gategrad.model import Model
-from gategrad.sim.board import BoardModel
+from gategrad.sim.board import FLASH, BoardModel
 from gategrad.sim.verilog import rtlil_to_verilog
 from gategrad.verbs import plan_for
 
@@ -33,22 +34,36 @@ class VirtualBoard(BoardModel):
     RTLIL, with models of the vendor's cells in :mod:`gategrad.sim`. A PLL makes no clock of its
     own there: its reference runs at the network's clock. Compiling takes seconds, once.
 
-    ``patience``: seconds of that clock without traffic after which it stops, so that a board that
-    nobody talks to costs nothing. The rest is said at :class:`BoardModel`.
+    ``weights``: the image that its flash holds for it, where ``top`` looks there at power-up; by
+    default nothing is in the flash. ``patience``: seconds of the network's clock without traffic
+    after which it stops, so that a board that nobody talks to costs nothing. The rest is said at
+    :class:`BoardModel`.
 
     Raises ``GategradError``.
     """
 
     def __init__(
-        self, top: BoardTop, *, patience: float = PATIENCE, progress: Progress = no_progress
+        self,
+        top: BoardTop,
+        *,
+        weights: bytes | None = None,
+        patience: float = PATIENCE,
+        progress: Progress = no_progress,
     ) -> None:
+        if top.transport != "uart":
+            raise GategradError(f"a virtual board has a UART, no link over {top.transport}")
         self.top = top
         progress("Verilog", None, "the first time this compiles Yosys, once on this machine")
         verilog, pins = board_verilog(top)
         progress("Verilog", 1.0, "")
         progress("compiling the simulation", None, "")
         waits = (patience, max(patience, FAST_PATIENCE))
-        super().__init__(verilog, "top", pins, top.frequency, top.baud, waits, board_cells())
+        flash = b""
+        if weights and top.flash:
+            flash = flash_image(b"", top.model, weights, top.flash.offset)
+        super().__init__(
+            verilog, "top", pins, top.frequency, top.baud, waits, board_cells(), flash
+        )
         progress("compiling the simulation", 1.0, "")
 
 
@@ -69,6 +84,8 @@ def board_verilog(top: BoardTop) -> tuple[str, dict[str, str]]:
     if platform.default_rst is not None:
         (button,) = platform.lookup(platform.default_rst).ios
         pins[f"{platform.default_rst}_0__io"] = "~rst" if button.invert else "rst"
+    if top.flash:
+        pins |= {f"weights_flash_0__{name.removeprefix('flash_')}__io": name for name in FLASH}
     return verilog, pins
 
 
@@ -90,7 +107,7 @@ def top_of(
     if isinstance(model, Model):
         core = Core(plan_for(model, found, rate), input_lanes=1)
         said = core_hash(model.hash, load_image(core))
-        return BoardTop(found, core, said, frequency, baud)
+        return BoardTop(found, core, said, frequency, baud, boot=True)
     if data is None:
         raise GategradError(
             f"network {model.name!r} learns on the board, and samples choose its formats: add "

@@ -228,6 +228,14 @@ extern "C" {
 
 GG_EXPORT Simulation *gg_create() { return new Model; }
 
+#ifdef GG_FLASH
+// Fills the flash from address 0 on.
+GG_EXPORT void gg_flash(Simulation *model, const char *bytes, int64_t count) {
+    auto &content = model->top->rootp->gg_top__DOT__flash__DOT__content;
+    for (int64_t k = 0; k < count; ++k) content[k] = uint8_t(bytes[k]);
+}
+#endif
+
 // Serves the pseudo-terminal until `stop` is set.
 GG_EXPORT void gg_serve(Simulation *model, State *s) { static_cast<Model *>(model)->run(*s); }
 

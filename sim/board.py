@@ -14,6 +14,10 @@ from gategrad.sim.verilog import VerilogPort, module_ports
 
 #: The pins of ``gg_top`` that sim/board.cpp knows.
 ROLES = {"clk": "input", "rst": "input", "rx": "input", "tx": "output"}
+#: Pins of the flash that is on the board, sim/spi_flash.v, from its side.
+FLASH = {"flash_cs": "input", "flash_sck": "input", "flash_copi": "input", "flash_cipo": "output"}
+#: Bytes of it.
+FLASH_BYTES = 1 << 18
 _SCALE = 2.0**32
 
 
@@ -33,24 +37,28 @@ class _State(ctypes.Structure):
 def adapter(top: str, ports: Mapping[str, VerilogPort], pins: Mapping[str, str]) -> str:
     """A Verilog module ``gg_top`` around ``top`` with the pins that board.cpp drives.
 
-    ``pins``: what is connected to ports of ``top``: the name of a role, or a constant. Outputs may
-    stay open; raises ``GategradError`` for an input that nobody drives.
+    ``pins``: what is connected to ports of ``top``: the name of a role, of a pin of the flash, or a
+    constant. Outputs may stay open; raises ``GategradError`` for an input that nobody drives.
     """
-    wires, around = [], []
+    wires, around, driven = [], [], {name for name, way in ROLES.items() if way == "input"}
     for port, net in pins.items():
         if port not in ports:
             raise GategradError(f"module {top} has no port {port}")
-        # A net of its own: a pin may be an inout.
-        wires.append(f"  wire {net}_pin{' = ' + net if ROLES[net] == 'input' else ''};\n"
-                     if net in ROLES else "")  # fmt: skip
-        around.append(f".{port}({net}_pin)" if net in ROLES else f".{port}({net})")
+        if net in ROLES or net in FLASH:
+            # A net of its own: a pin may be an inout.
+            wires.append(f"  wire {net}_pin{' = ' + net if net in driven else ''};\n")
+            net = f"{net}_pin"
+        around.append(f".{port}({net})")
     for name, found in ports.items():
         if found.direction == "input" and name not in pins:
             raise GategradError(f"nobody drives the board's input {name}")
     header = ", ".join(f"{direction} {name}" for name, direction in ROLES.items())
+    flash = ", ".join(f".{name.removeprefix('flash_')}({name}_pin)" for name in FLASH)
     return (
         f"module gg_top ({header});\n{''.join(wires)}  assign tx = tx_pin;\n"
-        f"  {top} dut ({', '.join(around)});\nendmodule\n"
+        f"  {top} dut ({', '.join(around)});\n"
+        + (f"  spi_flash flash ({flash});\n" if set(FLASH) & set(pins.values()) else "")
+        + "endmodule\n"
     )
 
 
@@ -60,7 +68,7 @@ class BoardModel(Compiled):
     ``pins``: see :func:`adapter`; ``hz``: of the clock; ``baud``: the board's usual rate;
     ``patience``: seconds of the clock without traffic after which it stops, if the last was at that
     rate, and if it was at another; ``cells``: files with models of vendor cells, of which those are
-    taken that the Verilog names.
+    taken that the Verilog names; ``flash``: what the flash holds from address 0 on, if any.
 
     :attr:`port` is a pseudo-terminal, to be opened like any serial port, by other processes too,
     again and again. The board runs in a thread of this process until :meth:`close`: as fast as it
@@ -82,11 +90,18 @@ class BoardModel(Compiled):
         baud: int,
         patience: tuple[float, float],
         cells: Iterable[Path] = (),
+        flash: bytes = b"",
     ) -> None:
         named = set(re.findall(r"^\s*(\w+)\s+(?:#\(|\w+\s*\()", verilog, re.MULTILINE))
         used = [cell for cell in cells if cell.stem in named]
         around = adapter(top, module_ports(verilog, top), pins)
-        self._compile(verilog, around, used, "board.cpp", [])
+        has_flash = "spi_flash" in around
+        if has_flash:
+            used.append(Path(__file__).with_name("spi_flash.v"))
+        self._compile(verilog, around, used, "board.cpp", ["-DGG_FLASH"] if has_flash else [])
+        if has_flash:
+            self._declare("gg_flash", ctypes.c_char_p, ctypes.c_int64)
+            self._lib.gg_flash(self._open(), flash, min(len(flash), FLASH_BYTES))
         self._declare("gg_serve", ctypes.POINTER(_State))
         short, long = (int(seconds * hz) for seconds in patience)
         self._state = _State(hz=hz, usual=baud, patience=short, long_patience=long)

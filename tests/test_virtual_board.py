@@ -95,6 +95,28 @@ def test_predictions_equal_golden():
     assert (result.outputs == model.forward(model.raw_inputs(x))).all()
 
 
+def test_weights_come_from_the_flash_at_power_up():
+    core, weights = SumCore(load_bytes=300), np.random.default_rng(4).bytes(300)
+    top = BoardTop(find_board("icebreaker"), core, MODEL, 12e6, boot=True)
+    assert top.flash
+    x = samples(core, 1)[0]
+    for content, loaded in ((weights, True), (None, False), (weights[:-1], False)):
+        with (
+            VirtualBoard(top, weights=content) as board,
+            connect(board.port, top.baud, MODEL) as link,
+        ):
+            assert link.identify().loaded == loaded
+            if not loaded:
+                link.load(weights)
+            assert link.infer(unsigned_bytes(x)) == core.expected(x, sum(weights))
+
+
+def test_a_link_over_spi_has_no_port():
+    top = BoardTop(find_board("icebreaker"), SumCore(), MODEL, transport="spi")
+    with pytest.raises(GategradError, match="a virtual board has a UART, no link over spi"):
+        VirtualBoard(top)
+
+
 def test_a_network_needs_samples(tmp_path):
     with pytest.raises(GategradError, match=r"network 'digits' .*add --data"):
         top_of(digits().network, "icebreaker")
