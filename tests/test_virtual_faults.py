@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from link_support import MODEL, SumCore, unsigned_bytes
+from trainer_support import dense
 
 from gategrad import GategradError
 from gategrad.boards import find_board
@@ -19,6 +20,13 @@ from gategrad.boards.host import Link, connect
 from gategrad.boards.protocol import REPLY, SYNC, Request, encode
 from gategrad.boards.serial_port import SerialPort
 from gategrad.boards.top import BoardTop
+from gategrad.device import pack_inputs
+from gategrad.hdl.technology import PORTABLE
+from gategrad.layers import Dense
+from gategrad.learn_core import LearnCore
+from gategrad.learn_layouts import LearnFolding
+from gategrad.learn_plan import LearnPlan
+from gategrad.learner import NO_LABEL, Learner
 from gategrad.virtual_board import VirtualBoard
 
 HOST = Path(__file__).with_name("campaign_host.py")
@@ -152,6 +160,44 @@ def test_a_hostile_host_wedges_nothing(board):
         check(board, 2)
         slowest = max(slowest, time.monotonic() - start)
     assert slowest < HANG
+
+
+def learner_top():
+    """A board that learns and has a fast rate, at the lowest clock for that, and what it learns."""
+    layers = Dense(4, activation="relu", name="a"), Dense(3, name="b")
+    learning, x, targets = dense(*layers, batch=2, rounding="stochastic")
+    plan = LearnPlan(learning, {"a": LearnFolding(2), "b": LearnFolding()}, PORTABLE)
+    core = LearnCore(plan.trainer(simulated=True))
+    return BoardTop(find_board("icebreaker"), core, MODEL, 12e6), x, targets
+
+
+def test_a_hostile_host_wedges_no_trainer():
+    top, x, targets = learner_top()
+    rng, image = random.Random(6), top.core.trainer.image
+    learning = top.core.trainer.learning
+    fmt = learning.model.input.format
+    samples = [
+        (frame, None if label == NO_LABEL else int(label))
+        for frame, label in zip(pack_inputs(x, fmt.width), targets, strict=True)
+    ][:6]
+    learner = Learner(learning)
+    expected = learner.step(x[:6], targets[:6]).outputs.tolist()
+    assert top.fast_baud == 3_000_000
+    with VirtualBoard(top) as board:
+        for _ in range(5):
+            port = SerialPort(board.port, rng.choice((top.baud, top.baud, top.fast_baud)))
+            for _ in range(rng.randrange(1, 6)):
+                port.write(hostile(rng))
+            port.write(encode(Request.SPEED, 1, b"\1"))
+            port.close()
+            start = time.monotonic()
+            with connect(board.port, top.baud, MODEL) as link:
+                link.load(image.to_bytes(learning.model))
+                results = list(link.train_many(samples))
+                assert [outputs for _, outputs in results] == expected
+                assert link.read() == image.to_bytes(learner.model)
+                assert link.counters()[0] == len(samples)
+            assert time.monotonic() - start < 2 * HANG  # several calls
 
 
 # Other things at the port
