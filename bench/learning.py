@@ -217,11 +217,11 @@ def counted(plan: LearnPlan, data: Dataset) -> dict[str, Any]:
             for name in plan.foldings
             for key in ("weight", "bias")
         )
-    name = plan.decides
+    name = plan.busiest
     lanes = plan.foldings[name].mac_lanes
     return {
         "samples": len(x), "equal": equal, "cycles": cycles, "planned": plan.cycles,
-        "multipliers": plan.multipliers, "decides": name,
+        "multipliers": plan.multipliers, "decides": plan.decides,
         "useful": plan.macs(name) / (lanes * cycles),
         "useful_over_all": sum(map(plan.macs, plan.foldings)) / (plan.multipliers * cycles),
     }  # fmt: skip

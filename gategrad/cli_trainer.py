@@ -84,8 +84,8 @@ def _show(built: BuiltTrainer) -> None:
     out.print(table(["", "used" if built.report else "estimate", "available", "share"], rows))
     line = (
         f"a sample that learns: {answer['cycles_per_sample']:,} cycles of layer "
-        f"{answer['decides']}, {answer['useful']:.1%} of its multipliers' cycles useful, in long "
-        "batches"
+        f"{answer['decides']}, in long batches; {answer['useful']:.1%} of the cycles of "
+        f"{answer['busiest']}'s multipliers useful"
     )
     if rate := answer["samples_per_second"]:
         line += f"; {rate:,.0f} samples/s"

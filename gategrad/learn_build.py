@@ -78,7 +78,8 @@ class BuiltTrainer:
             "multipliers": plan.multipliers,
             "cycles_per_sample": cycles,
             "decides": plan.decides,
-            "useful": plan.macs(plan.decides) / plan.foldings[plan.decides].mac_lanes / cycles,
+            "busiest": plan.busiest,
+            "useful": plan.macs(plan.busiest) / plan.foldings[plan.busiest].mac_lanes / cycles,
             "samples_per_second": hz / cycles if hz else None,
             "resources": {
                 name: {"used": used[name], "available": available.get(name)} for name in FIELDS

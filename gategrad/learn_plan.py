@@ -11,6 +11,7 @@ from gategrad.errors import GategradError
 from gategrad.golden.format import Format
 from gategrad.graph import INPUT
 from gategrad.hdl.mac import MacArray
+from gategrad.hdl.streams import beats
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
 from gategrad.hdl.tiles import Tiles
 from gategrad.learn_layouts import LearnFolding
@@ -18,6 +19,7 @@ from gategrad.learning import LINEAR, Learning
 from gategrad.model import Node
 from gategrad.plan import FIELDS
 from gategrad.trainer import IN_FLIGHT, Trainer
+from gategrad.trainer_drops import waiting
 from gategrad.verbs import FILL, LINK, MOST_DSPS
 
 #: Multipliers of a plan that no board limits.
@@ -63,11 +65,17 @@ class LearnPlan:
             for name, folding in self.foldings.items()
         }
 
+    @cached_property
+    def passes(self) -> dict[str, int]:
+        """Cycles in which the elements of a sample pass, one a beat, by the node that takes them in
+        or gives them out; ``lanes_in`` a beat where a layer takes them straight from the input."""
+        return passes(self.learning, self.foldings)
+
     @property
     def cycles(self) -> int:
-        """Cycles a sample of the layer that takes longest, which decides the rate if batches are
-        long."""
-        return max(self.steps.values())
+        """Cycles a sample of what takes longest, which decides the rate if batches are long: a
+        layer's multipliers, or the beats of a dropout, a pooling and so on."""
+        return max(*self.steps.values(), *self.passes.values())
 
     @property
     def expected(self) -> float:
@@ -75,15 +83,24 @@ class LearnPlan:
 
         The last sample of a batch goes through all layers before the next batch begins. And two
         layers that take nearly as long wait for each other: simulated, 64-32-10 with layers of 196
-        and 202 cycles took 303 a sample, with 246 and 138 it took 248.
+        and 202 cycles took 303 a sample, with 246 and 138 it took 248. A dropout that no layer
+        stands before is like one more: a sample waits in front of it until it is admitted.
         """
-        most, *others = sorted(self.steps.values(), reverse=True)
+        masks = [self.learning.model.sizes[name] for name in waiting(self.learning)]
+        most, *others = sorted([*self.steps.values(), *masks], reverse=True)
         second = others[0] if others else 0
-        return most + sum(others) / self.learning.batch + 0.4 * second * (second / most) ** 4
+        ends = sum(others) / self.learning.batch + 0.4 * second * (second / most) ** 4
+        return max(most + ends, self.cycles)
 
     @property
     def decides(self) -> str:
-        """The name of that layer."""
+        """The name of the layer that does."""
+        times = self.passes | {k: max(v, self.passes[k]) for k, v in self.steps.items()}
+        return max(times, key=lambda name: times[name])
+
+    @property
+    def busiest(self) -> str:
+        """The layer whose multipliers take longest."""
         return max(self.steps, key=lambda name: self.steps[name])
 
     @property
@@ -103,6 +120,18 @@ class LearnPlan:
     def cost(self) -> Resources:
         """What all of it occupies, estimated."""
         return self.trainer(known=False).cost()
+
+
+def passes(learning: Learning, foldings: Mapping[str, LearnFolding]) -> dict[str, int]:
+    """See :attr:`LearnPlan.passes`."""
+    model, found = learning.model, {}
+    direct = sum(INPUT in node.inputs for node in model.nodes) == 1
+    for node in model.nodes:
+        sizes = [model.input.size if i == INPUT else model.sizes[i] for i in node.inputs]
+        if direct and node.inputs == (INPUT,) and node.name in foldings:
+            sizes = [beats(sizes[0], foldings[node.name].lanes_in)]
+        found[node.name] = max(model.sizes[node.name], *sizes)
+    return found
 
 
 def steps(learning: Learning, node: Node, folding: LearnFolding) -> int:
@@ -170,7 +199,10 @@ class _Search:
             options[name] = _options(learning, node, most, kind)
         # None is faster than the slowest layer alone with all multipliers.
         floor = max(min(o.time for o in found) for found in options.values())
-        times = sorted({o.time for found in options.values() for o in found if o.time >= floor})
+        fastest = {name: found[-1].folding for name, found in options.items()}
+        floor = max(floor, *passes(learning, fastest).values())
+        times = sorted({floor, *(o.time for found in options.values() for o in found
+                                 if o.time >= floor)})  # fmt: skip
         counts = range(min(IN_FLIGHT, learning.batch), 0, -1)
         best = None
         for count in [self.in_flight] if self.in_flight else counts:

@@ -39,8 +39,7 @@ class Drops:
         self.flags = {name: Fifo(flag, 1, in_flight, technology) for name in self.units}
         self.waiting = {
             name: Fifo(model.node(name).x, 1, model.sizes[name], technology)
-            for name in self.masks
-            if not _kept_before(learning, name)
+            for name in waiting(learning)
         }
 
     @property
@@ -65,6 +64,12 @@ class Drops:
 def drop_count(learning: Learning) -> int:
     """Units of :class:`Drops` that a network has."""
     return len(learning.seeds)
+
+
+def waiting(learning: Learning) -> list[str]:
+    """Names of the dropouts in front of which a sample waits until it is admitted."""
+    masks = [node.name for node in learning.model.nodes if node.op == "dropout"]
+    return [name for name in masks if not _kept_before(learning, name)]
 
 
 def _kept_before(learning: Learning, name: str) -> bool:

@@ -10,10 +10,12 @@ from trainer_support import dense, plan_of
 from gategrad import GategradError
 from gategrad.boards.board import find_board
 from gategrad.data import Dataset
-from gategrad.graph import Learn, Network
+from gategrad.golden.format import Format
+from gategrad.graph import Input, Learn, Network
 from gategrad.hdl.technology import ECP5
 from gategrad.hdl.tiles import Tiles
-from gategrad.layers import Dense
+from gategrad.layers import Dense, Dropout, Flatten
+from gategrad.learn_backends import SimulatedTrainer
 from gategrad.learn_layouts import LearnFolding
 from gategrad.learn_plan import BETWEEN, LearnPlan, plan_learning, steps
 from gategrad.learning import Learning
@@ -50,6 +52,31 @@ def test_steps_are_those_of_the_layers(name, batch):
         for layer, unit in plan.trainer().layers.items():
             jobs = 1 + (unit.update is not None) + (unit.dx is not None)
             assert plan.steps[layer] == unit.cycles + BETWEEN * jobs
+
+
+@pytest.mark.parametrize("dropped", [(True, False), (False, True)])
+def test_cycles_of_dropouts(dropped):
+    """An element a cycle: a plan says how long a sample takes."""
+    first, second = (Dropout(0.5, name=name) if there else Flatten(name=name)
+                     for name, there in zip(("d", "e"), dropped, strict=True))  # fmt: skip
+    layers = (first, Dense(8, activation="relu", name="a"), second, Dense(2, name="b"))
+    net = Network(layers, Input((60,), Format(9, 8)), "drops", trainable=True)
+    random = np.random.default_rng(0)
+    x, y = random.integers(0, 128, (40, 60)), np.arange(40) % 2
+    learning = learning_model(net, None, Learn(batch=16, rate=0.01), Dataset("r", x, y, x, y))
+    plan = plan_learning(learning, multipliers=24)
+    most = 60 if dropped[0] else max(plan.steps.values())
+    assert plan.cycles == most and plan.expected >= most
+    assert plan.decides == ("d" if dropped[0] else "a")
+    if not dropped[0]:
+        return
+    assert plan.busiest == "a" and 40 < plan.steps["a"] <= 60
+    with SimulatedTrainer(learning, "amaranth", plan) as device:
+        device.step(x[:8], y[:8])
+        before = device.cycles
+        device.step(x[8:], y[8:])
+        cycles = (device.cycles - before) / 32
+    assert plan.cycles <= cycles < 1.25 * plan.expected
 
 
 def least(learning: Learning, most: int) -> int:
