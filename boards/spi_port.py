@@ -1,5 +1,6 @@
 """A SPI controller as the link's transport: anything that exchanges bytes can be it."""
 
+import re
 import time
 from collections.abc import Callable
 
@@ -93,3 +94,35 @@ class SpiPort:
                 byte = ESCAPE if byte & 1 else IDLE
                 self._escaped = False
             self._arrived.append(byte)
+
+
+def is_spidev(name: str) -> bool:
+    """Whether a port is called as Linux calls its SPI controllers: ``/dev/spidev0.0``."""
+    return re.fullmatch(r"(/dev/)?spidev\d+\.\d+", name) is not None
+
+
+def open_spidev(name: str, hz: int) -> SpiPort:
+    """Linux's controller and chip select ``name``, with an SCK of ``hz`` Hz.
+
+    Raises :class:`GategradError` when it cannot be opened.
+    """
+    if not is_spidev(name):
+        raise GategradError(
+            f"{name} is no SPI port; they are called /dev/spidev0.0 and so on, and other "
+            "controllers are used from Python with gategrad.boards.spi_port.SpiPort"
+        )
+    try:
+        import spidev
+    except ImportError:
+        raise GategradError("a SPI port needs spidev: pip install spidev") from None
+    controller, select = name.rpartition("spidev")[2].split(".")
+    bus = spidev.SpiDev()
+    try:
+        bus.open(int(controller), int(select))
+        bus.mode, bus.max_speed_hz = 0, hz
+    except OSError as error:
+        raise GategradError(
+            f"{name} cannot be opened: {error.strerror or error}; is SPI switched on, and may you "
+            "use it (often group spi)?"
+        ) from error
+    return SpiPort(lambda data: bytes(bus.xfer2(list(data))), close=bus.close)

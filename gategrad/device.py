@@ -21,6 +21,7 @@ from gategrad.boards.host import connect as connect_link
 from gategrad.boards.protocol import Identity
 from gategrad.boards.report import BuildReport
 from gategrad.boards.serial_port import find_ports
+from gategrad.boards.spi_port import is_spidev, open_spidev
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import model_id
 from gategrad.core import Core, core_hash, load_image
@@ -28,6 +29,9 @@ from gategrad.errors import GategradError
 from gategrad.files import read_bytes
 from gategrad.model import Model
 from gategrad.verbs import IMAGE, MODEL, SUMMARY, as_board, padded, plan_for
+
+#: SCK of a link over SPI whose build is not named, Hz.
+SLOW_SPI = 1_000_000
 
 
 class Device:
@@ -149,13 +153,16 @@ def open_link(
 ) -> Link:
     """The link at ``port``; without one at the only port behind which something answers.
 
-    ``report``: of the bitstream. Raises :class:`GategradError` also for one that speaks over SPI at
-    a serial port.
+    ``report``: of the bitstream; one with a link over SPI needs ``/dev/spidev0.0`` or the like.
     """
-    if report and report.transport == "spi" and (port is None or isinstance(port, str)):
+    over_spi = report is not None and report.transport == "spi"
+    if isinstance(port, str) and (over_spi or is_spidev(port)):
+        baud = baud or SLOW_SPI
+        port = open_spidev(port, baud)
+    elif over_spi and port is None:
         raise GategradError(
-            "this bitstream was built with --transport spi: connect from Python, with a "
-            "gategrad.boards.spi_port.SpiPort around your SPI controller"
+            "this bitstream was built with --transport spi: name the port, such as "
+            "--port /dev/spidev0.0"
         )
     baud = baud or (board.baud if board else 1_000_000)
     tolerance = board.clock_tolerance if board else 0.0

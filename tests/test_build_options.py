@@ -112,9 +112,10 @@ def test_spi(tmp_path, tops):
     table = built.table()
     assert table["transport"] == "spi" and table["baud"] == built.report.frequency // 6
     assert table["link_samples_per_second"] == pytest.approx(table["baud"] / 8 / (2 + 8))
-    for port in ("/dev/ttyUSB0", None):
-        with pytest.raises(GategradError, match=r"built with --transport spi: connect from Python"):
-            api.connect(port, build=tmp_path / "out")
+    with pytest.raises(GategradError, match=r"built with --transport spi: name the port"):
+        api.connect(None, build=tmp_path / "out")
+    with pytest.raises(GategradError, match=r"ttyUSB0 is no SPI port; they are called /dev/spi"):
+        api.connect("/dev/ttyUSB0", build=tmp_path / "out")
     with pytest.raises(GategradError, match="colorlight-5a75b has no pins for a link over SPI"):
         api.build(sigmoids(), "colorlight-5a75b", tmp_path / "other", transport="spi")
     assert not (tmp_path / "other").exists()

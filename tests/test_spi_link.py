@@ -2,6 +2,8 @@
 """The whole link over SPI, from the host's calls to a core's outputs; and weights from a flash."""
 
 import random
+import sys
+from types import ModuleType
 
 import pytest
 from flash_chip import FlashChip
@@ -13,6 +15,8 @@ from gategrad.boards.boot import FlashBoot, flash_image
 from gategrad.boards.host import DeviceError, Link, NoAnswer
 from gategrad.boards.protocol import SYNC, ErrorCode
 from gategrad.boards.spi_port import IDLE
+from gategrad.device import open_link
+from gategrad.errors import GategradError
 from gategrad.hdl.technology import PORTABLE
 from gategrad.layers import Dense
 from gategrad.learn_core import LearnCore
@@ -98,6 +102,46 @@ def test_nobody_there():
     board.port._transfer = lambda data: (board.controller.advance(100), b"\xff" * len(data))[1]
     with pytest.raises(NoAnswer):
         host(board, retries=0).identify()
+
+
+def test_a_port_of_linux(monkeypatch):
+    """``/dev/spidev1.2``, with a module of spidev's shape and the gateware behind it."""
+    core = SumCore()
+    board = SpiBoard(core)
+    opened = []
+
+    class SpiDev:
+        mode = max_speed_hz = None
+
+        def open(self, controller, select):
+            if controller == 7:
+                raise PermissionError(13, "Permission denied")
+            opened.append((controller, select, self))
+
+        def xfer2(self, data):
+            assert isinstance(data, list) and len(data) <= 4096
+            return list(board.controller.transfer(bytes(data)))
+
+        def close(self):
+            opened.append("closed")
+
+    module = ModuleType("spidev")
+    module.SpiDev = SpiDev
+    monkeypatch.setitem(sys.modules, "spidev", module)
+    link = open_link("/dev/spidev1.2")
+    # The simulation is slower than the clock on the wall.
+    link.timeout = 60
+    x = [9, 8, -7, 6]
+    assert link.infer(unsigned_bytes(x)) == core.expected(x)
+    link.close()
+    (controller, select, bus), closed = opened
+    assert (controller, select, bus.mode, bus.max_speed_hz) == (1, 2, 0, 1_000_000)
+    assert closed == "closed"
+    with pytest.raises(GategradError, match=r"spidev7.0 cannot be opened: Permission denied; is"):
+        open_link("/dev/spidev7.0")
+    monkeypatch.setitem(sys.modules, "spidev", None)
+    with pytest.raises(GategradError, match="needs spidev: pip install spidev"):
+        open_link("spidev0.0")
 
 
 def test_a_trainer_learns_over_spi():
