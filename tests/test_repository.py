@@ -23,7 +23,7 @@ from gategrad.operations import LAYERS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("gategrad", "golden", "hdl", "sim", "boards")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
-TEXT = {".py", ".md", ".toml", ".v", ".cpp", ".h", ".json", ".yml", ".cfg", ""}
+TEXT = {".py", ".md", ".toml", ".v", ".cpp", ".c", ".h", ".json", ".yml", ".cfg", ""}
 #: Folders of one machine, in pieces so that this file is clean.
 FOLDERS = ("root", "home", "Users", "work", "opt")
 MACHINE = re.compile(rf"(?<![\w.$-])/({'|'.join(FOLDERS)})/\w")
@@ -62,7 +62,7 @@ def tracked() -> list[Path]:
         done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
         if done.returncode == 0 and done.stdout:
             return [p for name in done.stdout.split("\n") if name and (p := ROOT / name).is_file()]
-    folders = (*PACKAGES, "tests", "docs", "examples", "bench", ".ci")
+    folders = (*PACKAGES, "host", "tests", "docs", "examples", "bench", ".ci")
     found = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
     return [p for p in found if not {".cache", "__pycache__"} & set(p.parts)]
 
@@ -202,8 +202,8 @@ def test_examples_load_and_say_how_to_train_them(path):
 
 def test_paths_in_documents_exist():
     for document in DOCUMENTS:
-        for name in re.findall(r"`((?:golden|hdl|sim|boards|tests|docs|examples|bench)/[\w./-]+)`",
-                               document.read_text()):
+        folders = "golden|hdl|sim|boards|host|tests|docs|examples|bench"
+        for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", document.read_text()):
             assert "X" in name or (ROOT / name).exists(), f"{document.name}: {name}"
 
 
