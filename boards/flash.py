@@ -123,11 +123,11 @@ def _run(programmer: Programmer, command: list[str], volatile: bool) -> None:
     """Run the programmer. What it says goes to standard error, which is for people."""
     program = programmer.program
     undefined = (
-        "The FPGA may hold half a design now; what is in its flash was not touched. Load it again, "
-        "or take the power away for a moment."
+        "If loading had begun, the FPGA holds half a design; what is in its flash was not touched. "
+        "Load it again, or take the power away for a moment."
         if volatile
-        else "The flash may hold half a bitstream now, and the board may not start from it. Flash "
-        "it again, until this succeeds; the power may go on and off in between."
+        else "If writing had begun, the flash holds half a bitstream, and the board may not start "
+        "from it: flash it again, until this succeeds. The power may go on and off in between."
     )
     try:
         process = subprocess.Popen(
