@@ -116,11 +116,16 @@ def learn(
     if where and backend != "board":
         raise GategradError(f"{', '.join(where)}: of backend board alone, not of {backend}")
 
-    def gateware(learning: Learning):
+    def gateware(learning: Learning, values: bool):
         from gategrad.learn_backends import learning_backend
 
         if backend != "board":
-            return learning_backend(learning, backend)
+            return learning_backend(learning, backend, values=values)
+        if values:
+            raise GategradError(
+                "backend board: a board learns from labels; targets that are values learn with "
+                "numpy, amaranth or verilator"
+            )
         device = connect_trainer(learning=learning, **where)
         device.load_weights(progress=progress)
         return device

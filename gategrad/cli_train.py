@@ -111,6 +111,8 @@ def _show(run: Run) -> None:
         out.print(
             f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.1%}{more}"
         )
+    if "rms_error" in run.model.info:
+        out.print(f"root mean square error on held-out samples {run.model.info['rms_error']:.4g}")
     if run.seconds:
         out.print(f"{run.backend}: {run.samples / run.seconds:,.0f} samples/s")
     if run.weights_equal is None:

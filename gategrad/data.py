@@ -2,7 +2,7 @@
 
 ``load_data("mnist")``, ``"mnist-full"``, ``"fashion-mnist"``, ``"digits"``, ``"xor"``,
 ``"random"``, or a path: an .npz file with arrays x and y (and x_test, y_test, or x_train and
-y_train); a folder with files of MNIST's names, or the images file.
+y_train), or targets in place of y; a folder with files of MNIST's names, or the images file.
 
 Samples stay as they were stored (bytes, mostly) until :func:`raw_inputs` brings them into the
 format and the order of a network's input: channels last.
@@ -23,6 +23,7 @@ from gategrad.errors import GategradError
 from gategrad.files import read_bytes, read_npz
 from gategrad.golden.format import Format
 from gategrad.idx import find_idx, read_idx
+from gategrad.losses import classify
 from gategrad.settings import suggest
 
 MAX_CLASSES = 65_536
@@ -37,7 +38,8 @@ class Dataset:
     ``x_train``, ``x_test``: samples x shape, raw integers as they go into the network, or real
     numbers (float), which its input format quantises; ``y_train``, ``y_test``: labels 0..classes-1
     (int64); ``format``: what raw integers stand for, if the data says (UQ0.8: byte / 256);
-    ``classes``: their names.
+    ``classes``: their names; ``targets_train``, ``targets_test``: samples x outputs, real numbers
+    that a squared error takes in place of labels, or None.
 
     Raises :class:`GategradError` naming the set and what is wrong: lengths, NaN, labels.
     """
@@ -49,11 +51,14 @@ class Dataset:
     y_test: np.ndarray
     format: Format | None = None
     classes: tuple[str, ...] = field(default=())
+    targets_train: np.ndarray | None = None
+    targets_test: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             y = self._check(part, getattr(self, f"x_{part}"), getattr(self, f"y_{part}"))
             object.__setattr__(self, f"y_{part}", y)
+            object.__setattr__(self, f"targets_{part}", self._check_targets(part, len(y)))
         if not self.classes:
             count = 1 + max(int(self.y_train.max()), int(self.y_test.max()))
             object.__setattr__(self, "classes", tuple(str(c) for c in range(count)))
@@ -80,6 +85,24 @@ class Dataset:
         if y.max() >= MAX_CLASSES:
             raise GategradError(f"{where}: label {y.max()} in y is beyond {MAX_CLASSES} classes")
         return y.astype(np.int64)
+
+    def _check_targets(self, part: str, samples: int) -> np.ndarray | None:
+        targets = getattr(self, f"targets_{part}")
+        if targets is None:
+            return None
+        where = f"data {self.name}: targets of the {part}ing part"
+        targets = np.asarray(targets)
+        if targets.dtype.kind not in "biuf":
+            raise GategradError(f"{where} are {targets.dtype}, not numbers")
+        if targets.ndim not in (1, 2) or len(targets) != samples:
+            raise GategradError(
+                f"{where} have shape {targets.shape}; they must be {samples} samples x outputs"
+            )
+        targets = targets.reshape(samples, -1).astype(np.float64)
+        if not np.isfinite(targets).all():
+            bad = int(np.flatnonzero(~np.isfinite(targets).all(axis=1))[0])
+            raise GategradError(f"{where}: sample {bad} holds NaN or infinity")
+        return targets
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -266,24 +289,37 @@ def _from_npz(path: Path) -> Dataset:
             if name in arrays:
                 return arrays[name]
         raise GategradError(
-            f"{path}: key {names[0]!r} is missing; an .npz data file holds x and y, and may hold "
-            f"x_test and y_test (it has: {', '.join(arrays) or 'nothing'})"
+            f"{path}: key {names[0]!r} is missing; an .npz data file holds x and y (or targets), "
+            f"and may hold x_test and y_test (it has: {', '.join(arrays) or 'nothing'})"
         )
 
-    x, y = get("x", "x_train"), get("y", "y_train")
+    x = get("x", "x_train")
+    targets = next((arrays[n] for n in ("targets", "targets_train") if n in arrays), None)
     names = tuple(str(c) for c in arrays["classes"].ravel()) if "classes" in arrays else ()
-    if "x_test" in arrays or "y_test" in arrays:
-        return Dataset(str(path), x, y, get("x_test"), get("y_test"), None, names)
-    return _held_out(str(path), x, y, names)
+    y = get("y", "y_train") if targets is None else _classes_of(targets)
+    if "x_test" not in arrays and "y_test" not in arrays and "targets_test" not in arrays:
+        return _held_out(str(path), x, y, names, targets)
+    test = None if targets is None else get("targets_test")
+    y_test = get("y_test") if test is None else _classes_of(test)
+    return Dataset(str(path), x, y, get("x_test"), y_test, None, names, targets, test)
 
 
-def _held_out(name: str, x, y, classes=()) -> Dataset:
+def _classes_of(targets: np.ndarray) -> np.ndarray:
+    """The greatest of the targets of each sample; of one, whether it is above 0.5."""
+    if targets.dtype.kind not in "biuf" or targets.ndim not in (1, 2) or not targets.size:
+        return np.zeros(len(targets) if targets.ndim else 0, np.int64)  # which is refused later
+    return classify(targets)
+
+
+def _held_out(name: str, x, y, classes=(), targets=None) -> Dataset:
     """A fifth of every class is held out."""
-    Dataset(name, x, y, x, y)  # refuses what cannot be split
+    Dataset(name, x, y, x, y, None, (), targets, targets)  # refuses what cannot be split
     train, test = split(np.ravel(y), 0.2)
     if not len(test):
         raise GategradError(f"data {name}: {len(x)} samples are too few to hold some out as a test")
-    return Dataset(name, x[train], np.ravel(y)[train], x[test], np.ravel(y)[test], None, classes)
+    y = np.ravel(y)
+    parts = (None, None) if targets is None else (targets[train], targets[test])
+    return Dataset(name, x[train], y[train], x[test], y[test], None, classes, *parts)
 
 
 def _from_idx(path: Path) -> Dataset:

@@ -52,8 +52,8 @@ def learning_model(
 ) -> Learning:  # fmt: skip
     """The trainable integers of ``network``, from the float weights ``params`` (default: seeded).
 
-    ``samples``: (x, labels) to learn, by default the training part of ``data``. What is doubtful
-    about its formats and rate is in ``learning.model.info["notes"]``, a sentence each.
+    ``samples``: (x, labels or real targets) to learn, by default those of ``data``. What is
+    doubtful about its formats and rate is in ``learning.model.info["notes"]``, a sentence each.
 
     Raises :class:`GategradError` naming the layer for what cannot learn, a format in which every
     update would round to zero, and a rate in which updates saturate.
@@ -66,8 +66,13 @@ def learning_model(
         params = learning_initial.initial(network, settings)
         on_chip = settings.initial == "chip"
     reference.check_parameters(network, params)
-    x, y = samples or (data.x_train, data.y_train)
+    labels = data.y_train if data.targets_train is None else data.targets_train
+    x, y = samples or (data.x_train, labels)
     measured = measure_run(network, params, settings, x, y, names)
+    name = network.output.name
+    row = FUNCTIONS.get(getattr(network.output.layer, "function", ""))
+    if np.ndim(y) > 1 and (row is None or np.isinf(row.high)):  # values of the output's format
+        measured.values[name] = max(measured.values[name], float(np.abs(y).max()))
     builder = _Builder(network, params, settings, measured, names)
     context = builder.build(x)
     deltas = {n.name: builder.delta(n.name) for n in context.nodes if n.name in builder.needing}

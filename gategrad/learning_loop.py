@@ -30,7 +30,7 @@ from gategrad.learning_formats import learning_model, quantised
 from gategrad.learning_initial import initial
 from gategrad.model import Model
 from gategrad.sim.compare import first_difference
-from gategrad.training import Epoch, accuracy, check_labels
+from gategrad.training import Epoch, accuracy, check_labels, real_targets
 
 BACKENDS = ("float", "numpy", "amaranth", "verilator", "board")
 PIECE = 512  # samples between looks at the clock
@@ -72,6 +72,7 @@ class Run:
             "cycles_per_sample": cycles,
             "weights_equal": self.weights_equal,
             "difference": self.difference,
+            "rms_error": self.model.info.get("rms_error"),
             "tensors": self.tensors,
             "formats": self.model.info["formats"],
             "notes": list(self.notes),
@@ -80,45 +81,53 @@ class Run:
 
 def learn(
     network: Network, data: Dataset, settings: Learn | None = None, backend: str = "numpy", *,
-    gateware: Callable[[Learning], Any] | None = None, samples: int | None = None,
+    gateware: Callable[[Learning, bool], Any] | None = None, samples: int | None = None,
     checkpoint: str | Path | None = None, resume: str | Path | None = None,
     progress: Progress = no_progress,
 ) -> Run:  # fmt: skip
     """Train the layers of ``network`` that are trainable, as its ``[learn]`` says.
 
     ``gateware``: makes what learns along with golden, if ``backend`` is neither ``"float"`` nor
-    ``"numpy"`` (default: a simulator); ``samples``: of the training part, the first so many
-    (default: all); ``checkpoint``: a file that is written after epochs, every :data:`SECONDS` and
-    when the run is interrupted; ``resume``: one to go on from, which is written on unless there is
-    another.
+    ``"numpy"`` (default: a simulator); it is told whether targets are values; ``samples``: of the
+    training part, the first so many (default: all); ``checkpoint``: a file that is written after
+    epochs, every :data:`SECONDS` and when the run is interrupted; ``resume``: one to go on from,
+    which is written on unless there is another.
 
     Raises :class:`GategradError` for what :func:`~gategrad.learning_formats.learning_model` does,
-    labels outside the classes, a loss that diverges, and a checkpoint of another run.
+    labels outside the classes, targets that do not fit the outputs or the loss, a loss that
+    diverges, and a checkpoint of another run.
     """
     settings = settings or network.learning
     if backend not in BACKENDS:
         raise GategradError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     check_labels(network, data)
     x, y = data.x_train[:samples], data.y_train[:samples]
+    wanted = real_targets(network, data, settings.loss)
+    values = wanted is not None
+    wanted = y if wanted is None else wanted[:samples]
     kept, held = np.arange(len(x)), np.arange(0)
     if settings.validation:
         kept, held = split(y, settings.validation, settings.seed)
     if not len(kept):
         raise GategradError(f"data {data.name}: nothing is left to learn from")
     progress("measuring ranges", None, "")
-    learning = learning_model(network, None, settings, data, (x[kept], y[kept]))
+    learning = learning_model(network, None, settings, data, (x[kept], wanted[kept]))
     if backend == "float":
         first = initial(network, settings)
         learner: Any = FloatLearner(network, first, settings, len(kept))
     else:
         learner = Learner(learning)
-    device = None if backend in ("float", "numpy") else (gateware or _simulator(backend))(learning)
+        if values:
+            wanted = learning.model.out.quantise(wanted)
+    device = None if backend in ("float", "numpy") else (gateware or _simulator(backend))(
+        learning, values
+    )
     if device and resume:
         raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
     start = Checkpoint(_key(network, settings, learning, data, backend, len(x)))
     if resume:
         start = Checkpoint.load(resume, start.key)
-    loop = _Loop(settings, learner, device, x, y, kept, held, start, progress)
+    loop = _Loop(settings, learner, device, x, y, wanted, kept, held, start, progress)
     began = time.perf_counter()
     try:
         equal = loop.run(checkpoint or resume)
@@ -127,7 +136,7 @@ def learn(
         if device:
             device.close()
     model = _result(network, settings, learning, learner, data, backend)
-    notes = (*learning.model.info["notes"], *loop.faults())
+    notes = (*learning.model.info["notes"], *_beyond(learning, data, values), *loop.faults())
     return Run(
         model, backend, tuple(Epoch(**row) for row in loop.at.history), loop.samples, seconds,
         device.cycles if device else None, equal if device else None, loop.tensors(), notes,
@@ -135,10 +144,23 @@ def learn(
     )  # fmt: skip
 
 
-def _simulator(backend: str) -> Callable[[Learning], Any]:
+def _beyond(learning: Learning, data: Dataset, values: bool) -> list[str]:
+    """Targets that no output can reach, in words."""
+    fmt, output = learning.model.out, learning.model.output
+    low, high = fmt.min * fmt.step, (fmt.max + 1) * fmt.step
+    found = data.targets_train
+    if not values or found is None or (low <= found.min() and found.max() <= high):
+        return []
+    return [
+        f"targets of {found.min():.4g} to {found.max():.4g}, but layer {output.name!r} gives "
+        f"{fmt}, {low:.4g} to {high:.4g}"
+    ]
+
+
+def _simulator(backend: str) -> Callable[[Learning, bool], Any]:
     from gategrad.learn_backends import learning_backend
 
-    return lambda learning: learning_backend(learning, backend)
+    return lambda learning, values: learning_backend(learning, backend, values=values)
 
 
 def _key(network: Network, settings: Learn, learning: Learning, data, backend, samples) -> str:
@@ -151,11 +173,14 @@ def _key(network: Network, settings: Learn, learning: Learning, data, backend, s
 
 
 class _Loop:
-    """The epochs; ``at``: where it is, with the state at the last sample that is wholly learned."""
+    """The epochs; ``at``: where it is, with the state at the last sample that is wholly learned;
+    ``y``: classes, ``wanted``: what is learned, the same or values."""
 
-    def __init__(self, settings, learner, device, x, y, kept, held, start: Checkpoint, progress):
+    def __init__(
+        self, settings, learner, device, x, y, wanted, kept, held, start: Checkpoint, progress
+    ):
         self.settings, self.learner, self.device = settings, learner, device
-        self.x, self.y, self.kept, self.held = x, y, kept, held
+        self.x, self.y, self.wanted, self.kept, self.held = x, y, wanted, kept, held
         self.at, self.progress = start, progress
         self.samples = 0
         self.difference: str | None = None  # where a device first left golden
@@ -176,9 +201,9 @@ class _Loop:
                 ]
                 while self.at.position < len(order):
                     part = order[self.at.position : self.at.position + PIECE]
-                    step = self.learner.step(self.x[part], self.y[part])
+                    step = self.learner.step(self.x[part], self.wanted[part])
                     if self.device:
-                        outputs = self.device.step(self.x[part], self.y[part])
+                        outputs = self.device.step(self.x[part], self.wanted[part])
                         self._compare(step.outputs, outputs)
                     self.samples += len(part)
                     self._note(self.at.position + len(part))
@@ -302,4 +327,7 @@ def _result(network, settings, learning, learner, data: Dataset, backend) -> Mod
         "accuracy": model.accuracy(data.x_test, data.y_test),
         "held_out": len(data.y_test),
     }
+    if data.targets_test is not None:
+        error = model.predict(data.x_test).reshape(data.targets_test.shape) - data.targets_test
+        info["rms_error"] = float(np.sqrt(np.square(error).mean()))
     return model.replace(info=info)

@@ -253,7 +253,10 @@ class _Search:
 
 
 def _first(data: Dataset, count: int) -> Dataset:
-    return replace(data, x_train=data.x_train[:count], y_train=data.y_train[:count])
+    targets = None if data.targets_train is None else data.targets_train[:count]
+    return replace(
+        data, x_train=data.x_train[:count], y_train=data.y_train[:count], targets_train=targets
+    )
 
 
 def _step(key: str, bits: int, layer: str | None) -> str:

@@ -56,9 +56,9 @@ class Trainer(wiring.Component):
                one a beat; ``load``, ``dump``, ``dumping``: weights, layer after layer in the order
                of ``layers``, each as its tiles lie in memory (:attr:`image`), while
                ``idle``; ``restart``: forget, in a cycle with ``idle``, the place in the batch,
-               noise, schedules and counters, before other weights are loaded. Where gateware makes its first weights it does so after power-up, before
-               it takes anything, and again when ``start`` was high in a cycle with ``idle``, from
-               ``seed``
+               noise, schedules and counters, before other weights are loaded. Where gateware
+               makes its first weights it does so after power-up, before it takes anything, and
+               again when ``start`` was high in a cycle with ``idle``, from ``seed``
     Counters   ``seen``, ``learned``, ``right``, ``loss`` (in ``loss_format``), ``updates``; for
                each layer that learns ``saturated_NAME`` and ``underflow_NAME``
     ========== ===========================================================================

@@ -68,7 +68,7 @@ def train(
             f"layer {network.output.name!r} has {network.outputs} outputs, and a perceptron one; "
             'give it one, or [train] loss = "hinge"'
         )
-    x, y = prepare(network, data)
+    x, y = prepare(network, data, settings.loss)
     random = np.random.default_rng(settings.seed)
     if params is None:
         params = reference.initialise(network, settings.seed)
@@ -132,7 +132,7 @@ def train(
     return Trained(chosen, tuple(history))
 
 
-def prepare(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def prepare(network: Network, data: Dataset, loss: str) -> tuple[np.ndarray, np.ndarray]:
     """Training samples as real numbers (float32), through the network's input format, and targets.
 
     Raises :class:`GategradError` where samples or labels do not fit the network.
@@ -143,7 +143,10 @@ def prepare(network: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(x), PIECE):  # integers of 8 bytes, a piece at a time
         piece = data.x_train[start : start + PIECE]
         x[start : start + PIECE] = fmt.real(raw_inputs(piece, shape, fmt, data.name))
-    return x, targets(data.y_train, network.outputs, np.float32)
+    wanted = real_targets(network, data, loss)
+    if wanted is None:
+        wanted = targets(data.y_train, network.outputs, np.float32)
+    return x, wanted.astype(np.float32)
 
 
 def check_labels(network: Network, data: Dataset) -> None:
@@ -155,6 +158,27 @@ def check_labels(network: Network, data: Dataset) -> None:
                 f"data {data.name}: label {y.max()} of {part} sample {int(y.argmax())} is outside "
                 f"the {classes} classes of layer {network.output.name!r}; give it more units"
             )
+
+
+def real_targets(network: Network, data: Dataset, loss: str) -> np.ndarray | None:
+    """Targets of the training part, samples x outputs, None where the data has labels.
+
+    Raises :class:`GategradError` for a loss that takes none, and for another number of outputs.
+    """
+    for part, found in (("training", data.targets_train), ("test", data.targets_test)):
+        if found is None:
+            continue
+        if loss != "squared_error":
+            raise GategradError(
+                f"data {data.name}: holds targets, which {loss} does not take; say "
+                'loss = "squared_error", or give labels (y)'
+            )
+        if found.shape[1] != network.outputs:
+            raise GategradError(
+                f"data {data.name}: targets of the {part} part have {found.shape[1]} values a "
+                f"sample, layer {network.output.name!r} has {network.outputs} outputs"
+            )
+    return data.targets_train
 
 
 def accuracy(network: Network, params: Params, x, y, name: str = "x") -> float:

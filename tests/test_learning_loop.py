@@ -146,7 +146,9 @@ def test_a_simulation_is_compared_with_golden(monkeypatch):
             closed.append(self)
 
     closed: list = []
-    monkeypatch.setattr(learning_loop, "_device", lambda learning, backend: Gateware(learning))
+    monkeypatch.setattr(
+        learning_loop, "_simulator", lambda backend: lambda learning, values: Gateware(learning)
+    )
     run = learn(network("dense"), samples(), backend="verilator", samples=32)
     assert run.weights_equal is True and run.difference is None
     assert run.samples == 32 and len(closed) == 1
