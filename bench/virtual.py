@@ -18,6 +18,8 @@ from gategrad.virtual_board import VirtualBoard, top_of
 
 PREDICTED, LEARNED = "virtual: mnist", "virtual: mnist learns"
 IMAGES, LESSONS = 1000, 200
+#: Images at the fast rate besides.
+FAST_IMAGES = 100
 #: Bits on the line for a byte.
 BITS = 10
 
@@ -31,7 +33,13 @@ def predicted(folder: Path) -> dict:
     with VirtualBoard(top) as board, Link(board.port, top.baud, top.model) as link:
         link.load(load_image(top.core))
         results, figures = _measured(board, link, x, lambda: list(link.infer_many(frames)))
-    return figures | {"mismatches": _wrong(results, net.forward(x))}
+        link.speed_up()
+        few = frames[:FAST_IMAGES]
+        again, fast = _measured(board, link, x[: len(few)], lambda: list(link.infer_many(few)))
+    return figures | {
+        "mismatches": _wrong(results, net.forward(x)),
+        "fast": fast | {"mismatches": _wrong(again, net.forward(x[: len(few)]))},
+    }
 
 
 def learned(folder: Path) -> dict:
@@ -71,8 +79,8 @@ def _measured(board: VirtualBoard, link: Link, x: np.ndarray, run: Callable) -> 
         "images": len(x),
         "cycles": cycles,
         "cycles_per_second": cycles / seconds,
-        "payload": x.size * BITS * board.top.cycles / cycles,
-        "baud": board.top.baud,
+        "payload": x.size * BITS * board.top.frequency / link.baud / cycles,
+        "baud": link.baud,
         "clock_mhz": board.top.frequency / 1e6,
         "repeated": link.repeated,
     }
@@ -83,16 +91,18 @@ CASES = {PREDICTED: predicted, LEARNED: learned}
 
 def virtual_sections(results: dict) -> list[str]:
     """The section of docs/benchmarks.md."""
+    found = {name.removeprefix("virtual: "): r for name in CASES if (r := results.get(name))}
+    if fast := results.get(PREDICTED, {}).get("fast"):
+        found["mnist, fast rate"] = fast
     rows = [
         [
-            name.removeprefix("virtual: "), r["board"], f"{r['images']:,}", str(r["mismatches"]),
+            name, r["board"], f"{r['images']:,}", str(r["mismatches"]),
             {True: "equal", False: "**differ**", None: ""}[r.get("weights_equal")],
             str(r["repeated"]), f"{r['clock_mhz']:g} MHz", f"{r['baud']:,}",
             f"{r['payload']:.1%}", f"{r['cycles'] / r['images']:,.0f}",
             f"{r['cycles_per_second']:,.0f}",
         ]
-        for name in CASES
-        if (r := results.get(name))
+        for name, r in found.items()
     ]  # fmt: skip
     if not rows:
         return []
