@@ -1,18 +1,16 @@
 # amaranth: UnusedElaboratable=no
-"""Updates of weights: the pipeline from a gradient to a weight, and the noise of a tile."""
+"""Updates of weights: the pipeline from a gradient to a weight."""
 
 from math import ceil
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
 from gategrad.golden.update import (
-    COLUMN_STEP,
     MAX_RATE_BITS,
     NOISE_BITS,
-    UNIT_STEP,
     UpdateRounding,
     UpdateSpec,
 )
@@ -234,59 +232,6 @@ class Update(Component):
         if technology.family == "ice40":  # what waits has no adder in its cell
             luts += ffs - self._total * (self._parts - 1) - kept - weight - summed
         return Resources(luts=luts, ffs=ffs) * self.lanes
-
-
-class WeylNoise(Component):
-    """The noise of one tile of a matrix after the other: golden's ``update_noise``.
-
-    A tile is ``pe`` units by ``simd`` columns, weight ``p * simd + s`` being that of unit ``p`` and
-    column ``s``; ``tiles`` of them lie side by side, and they are gone through row by row. In the
-    cycle after ``start`` the port ``noise`` has that of the first tile from ``word``, of which the
-    lower 16 bits count, and in the cycle after each ``step`` that of the tile that follows.
-
-    Resources: an adder of 16 bits a weight, and one with a register for all; no latency behind that
-    register, so that what takes the noise should register it.
-
-    Raises ``ValueError`` for a size below 1.
-    """
-
-    def __init__(self, pe: int, simd: int, tiles: int, technology: Technology = PORTABLE):
-        if min(pe, simd, tiles) < 1:
-            raise ValueError(f"pe, simd and tiles must be 1 or more, not {pe}, {simd} and {tiles}")
-        self.pe, self.simd, self.tiles, self.technology = pe, simd, tiles, technology
-
-    def ports(self):
-        return {
-            "word": In(32),
-            "start": In(1),
-            "step": In(1),
-            "noise": Out(data.ArrayLayout(NOISE_BITS, self.pe * self.simd)),
-        }
-
-    def cost(self) -> Resources:
-        """Adders, and a counter of tiles."""
-        bits = (self.tiles - 1).bit_length()
-        luts = (self.pe * self.simd) * adder(NOISE_BITS, self.technology) + 2 * NOISE_BITS
-        return Resources(luts=luts + 4 * bits, ffs=NOISE_BITS + bits + 1)
-
-    def elaborate(self, platform):
-        m = Module()
-        first = Signal(NOISE_BITS)
-        at, last = Signal(range(self.tiles)), Signal(init=self.tiles == 1)
-        right = self.simd * COLUMN_STEP
-        down = self.pe * UNIT_STEP - (self.tiles - 1) * right
-        with m.If(self.start):
-            m.d.sync += [first.eq(self.word), at.eq(0), last.eq(self.tiles == 1)]
-        with m.Elif(self.step):
-            m.d.sync += first.eq(first + Mux(last, down % 2**16, right % 2**16))
-            m.d.sync += [at.eq(Mux(last, 0, at + 1)), last.eq(at == self.tiles - 2)]
-            if self.tiles == 1:
-                m.d.sync += last.eq(1)
-        for p in range(self.pe):
-            for s in range(self.simd):
-                offset = (p * UNIT_STEP + s * COLUMN_STEP) % 2**16
-                m.d.comb += self.noise[p * self.simd + s].eq(first + offset)
-        return m
 
 
 def _sized(value: Value, width: int) -> Value:

@@ -21,7 +21,7 @@ from gategrad.golden.update import (
     update_noise,
 )
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
-from gategrad.hdl.update import Update, WeylNoise
+from gategrad.hdl.update import Update
 
 W, G, V = Format(4, 2), Format(6, 5), Format(6, 5)
 NEAREST, STOCHASTIC, DISCARDED = UpdateRounding
@@ -358,38 +358,6 @@ def test_cost_grows(technology):
         return Update(dataclasses.replace(REAL, **change), lanes, technology).cost().luts
 
     assert 8 * luts(1) == luts(8) < luts(8, decay=1) < luts(8, decay=1, **MOMENTUM)
-    assert WeylNoise(4, 2, 5, technology).cost().luts > WeylNoise(2, 2, 5, technology).cost().luts
-
-
-@pytest.mark.parametrize("pe, simd, units, columns", [(1, 1, 3, 4), (2, 3, 6, 9), (4, 5, 8, 5)])
-def test_noise_of_tiles(pe, simd, units, columns):
-    tiles = columns // simd
-    dut = WeylNoise(pe, simd, tiles)
-
-    async def bench(ctx):
-        for word in (0xDEADBEEF, 0, 0xFFFF1234):
-            expected = update_noise(word, units, columns)
-            ctx.set(dut.word, word)
-            ctx.set(dut.start, 1)
-            await ctx.tick()
-            ctx.set(dut.start, 0)
-            ctx.set(dut.word, 0x5555)
-            # The last run stops in the middle, and another begins.
-            for u, i in itertools.product(range(0, units, pe), range(0, columns, simd)):
-                for _ in range(2):
-                    got = [int(value) for value in ctx.get(dut.noise)]
-                    assert got == expected[u : u + pe, i : i + simd].ravel().tolist()
-                    await ctx.tick()
-                ctx.set(dut.step, 1)
-                await ctx.tick()
-                ctx.set(dut.step, 0)
-                if word == 0 and u:
-                    break
-
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
-    sim.add_testbench(bench)
-    sim.run()
 
 
 @pytest.mark.parametrize(
@@ -401,7 +369,6 @@ def test_noise_of_tiles(pe, simd, units, columns):
             lambda: Update(dataclasses.replace(REAL, gradient=Format(50, 22)), 1, rate_bits=16),
             "more than 62",
         ),
-        (lambda: WeylNoise(0, 1, 1), "must be 1 or more"),
     ],
 )
 def test_refuses_to_build(make, message):
