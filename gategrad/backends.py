@@ -36,7 +36,7 @@ from gategrad.sim.verilator import VerilatorModel
 from gategrad.sim.verilog import to_verilog
 from gategrad.verbs import padded, plan_for
 
-BACKENDS = ("numpy", "amaranth", "verilator", "netlist")
+BACKENDS = ("numpy", "amaranth", "verilator", "netlist", "bitstream")
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,21 @@ def simulate(
     With ``board`` the gateware is that board's: behavioural stand-ins for the vendor's cells in
     Amaranth's simulator, the emitted Verilog with models of the cells in Verilator. ``netlist``
     needs one: it synthesises the core as a bitstream does and runs the cells that come out.
+    ``bitstream`` builds one, for an iCE40, and runs what :mod:`gategrad.bitstream` reads in it.
     ``numpy`` is golden itself, with the plan's cycles. Raises :class:`GategradError`.
     """
     if backend not in BACKENDS:
         raise GategradError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
     if backend == "netlist" and not (board or plan):
         raise GategradError("a netlist consists of a device's cells: name a board (--board)")
+    if backend == "bitstream":
+        from gategrad import bitstream  # which needs this module
+
+        if not board:
+            raise GategradError("a bitstream is a board's: name one (--board)")
+        if stalls:
+            raise GategradError("backend bitstream has a link around the streams: nothing stalls")
+        return bitstream.simulate(model, x, y, board=board, rate=rate, progress=progress)
     plan = plan or plan_for(model, board, rate)
     raw = model.raw_inputs(x)
     if backend == "numpy":

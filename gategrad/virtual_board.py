@@ -75,18 +75,25 @@ def board_cells() -> list[Path]:
 def board_verilog(top: BoardTop) -> tuple[str, dict[str, str]]:
     """The design of a bitstream of ``top`` as Verilog, module ``top``; and what each of its pins is
     (:func:`gategrad.sim.board.adapter`)."""
-    platform = top.board.platform()
     text = plan(top.board, top).files["top.il"]
     verilog = rtlil_to_verilog(text.decode() if isinstance(text, bytes) else text, "top")
+    pins = board_pins(top.board, verilog)
+    if top.flash:
+        pins |= {f"weights_flash_0__{name.removeprefix('flash_')}__io": name for name in FLASH}
+    return verilog, pins
+
+
+def board_pins(board: Board, verilog: str) -> dict[str, str]:
+    """What the pins of a design for ``board`` are: the UART's, the clock's where ``verilog`` has
+    it, and the button's."""
+    platform = board.platform()
     pins = {"uart_0__rx__io": "rx", "uart_0__tx__io": "tx"}
     if (clock := f"{platform.default_clk}_0__io") in verilog:
         pins[clock] = "clk"
     if platform.default_rst is not None:
         (button,) = platform.lookup(platform.default_rst).ios
         pins[f"{platform.default_rst}_0__io"] = "~rst" if button.invert else "rst"
-    if top.flash:
-        pins |= {f"weights_flash_0__{name.removeprefix('flash_')}__io": name for name in FLASH}
-    return verilog, pins
+    return pins
 
 
 def top_of(

@@ -68,7 +68,8 @@ class BoardModel(Compiled):
     ``pins``: see :func:`adapter`; ``hz``: of the clock; ``baud``: the board's usual rate;
     ``patience``: seconds of the clock without traffic after which it stops, if the last was at that
     rate, and if it was at another; ``cells``: files with models of vendor cells, of which those are
-    taken that the Verilog names; ``flash``: what the flash holds from address 0 on, if any.
+    taken that the Verilog names; ``flash``: what the flash holds from address 0 on, if any;
+    ``quick``: compile faster, run slower.
 
     :attr:`port` is a pseudo-terminal, to be opened like any serial port, by other processes too,
     again and again. The board runs in a thread of this process until :meth:`close`: as fast as it
@@ -91,6 +92,7 @@ class BoardModel(Compiled):
         patience: tuple[float, float],
         cells: Iterable[Path] = (),
         flash: bytes = b"",
+        quick: bool = False,
     ) -> None:
         named = set(re.findall(r"^\s*(\w+)\s+(?:#\(|\w+\s*\()", verilog, re.MULTILINE))
         used = [cell for cell in cells if cell.stem in named]
@@ -98,7 +100,8 @@ class BoardModel(Compiled):
         has_flash = "spi_flash" in around
         if has_flash:
             used.append(Path(__file__).with_name("spi_flash.v"))
-        self._compile(verilog, around, used, "board.cpp", ["-DGG_FLASH"] if has_flash else [])
+        flags = ["-DGG_FLASH"] if has_flash else []
+        self._compile(verilog, around, used, "board.cpp", flags, quick)
         if has_flash:
             self._declare("gg_flash", ctypes.c_char_p, ctypes.c_int64)
             self._lib.gg_flash(self._open(), flash, min(len(flash), FLASH_BYTES))

@@ -11,10 +11,17 @@ module SB_PLL40_CORE (
     parameter [6:0] DIVF = 0;
     parameter [2:0] DIVQ = 0;
     parameter [2:0] FILTER_RANGE = 0;
+    // What a decoded bitstream says besides.
+    parameter DELAY_ADJUSTMENT_MODE_FEEDBACK = "FIXED", DELAY_ADJUSTMENT_MODE_RELATIVE = "FIXED";
+    parameter [3:0] FDA_FEEDBACK = 0, FDA_RELATIVE = 0;
+    parameter SHIFTREG_DIV_MODE = 0, ENABLE_ICEGATE = 0, TEST_MODE = 0;
 
     initial
         if (FEEDBACK_PATH != "SIMPLE" || PLLOUT_SELECT != "GENCLK" || DIVQ < 1 || DIVQ > 6
-            || FILTER_RANGE < 1 || FILTER_RANGE > 6) begin
+            || FILTER_RANGE < 1 || FILTER_RANGE > 6
+            || DELAY_ADJUSTMENT_MODE_FEEDBACK != "FIXED" || FDA_FEEDBACK != 0
+            || DELAY_ADJUSTMENT_MODE_RELATIVE != "FIXED" || FDA_RELATIVE != 0
+            || SHIFTREG_DIV_MODE || ENABLE_ICEGATE || TEST_MODE) begin
             $display("SB_PLL40_CORE: configuration is not modelled");
             $stop;
         end
