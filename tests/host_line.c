@@ -1,6 +1,8 @@
 /* gategrad.h against a device and a line of its own, with a clock that no time passes on:
  *
  *     host_line lie SEED FAULTS SAMPLES     a line with so many faults in 65,536 bytes
+ *     host_line pairs SEED FAULTS SAMPLES   a device that computes samples in pairs
+ *     host_line reset SEED FAULTS SAMPLES   a device that starts again after so many
  *     host_line hostile SEED 0 CALLS        a peer that says what it likes, with right CRCs too
  *
  * Prints what happened; ends with 1 where a result was wrong, repeated, or learned twice.
@@ -20,7 +22,8 @@ static unsigned chance(unsigned below) /* xorshift64* */
     return (unsigned)((state * 0x2545F4914F6CDD1DULL) >> 33) % below;
 }
 
-static unsigned faults, now, hostile;
+static unsigned faults, now, hostile, pairs;
+static gg_device d;
 
 /* What a device that has learned `weights` answers, and what it has learned then. */
 static void answer(uint32_t weights, const uint8_t *frame, uint8_t *result)
@@ -48,6 +51,9 @@ static struct {
     unsigned have, first, last, byte_at, right_at, baud, host_baud;
     uint32_t weights;
     uint64_t learned;
+    /* The first of a pair. */
+    unsigned half;
+    uint8_t held[INPUTS], held_sequence;
 } dev;
 
 static void out(uint8_t byte)
@@ -84,6 +90,17 @@ static void obey(unsigned length)
     uint8_t said[64] = {0};
     dev.right_at = now;
     dev.have = 0;
+    if (pairs && kind == 3 && !dev.half) {
+        dev.half = 1;
+        dev.held_sequence = sequence;
+        memcpy(dev.held, payload, INPUTS);
+        return;
+    }
+    if (dev.half) { /* its partner came, or zeros in place of it */
+        dev.half = 0;
+        answer(dev.weights, dev.held, said);
+        reply(0x83, dev.held_sequence, said, 3 * OUTPUTS + 1);
+    }
     if (kind == 2) {
         const uint8_t is[GG_IDENTITY_BYTES] = {2, 0x36, 1, 2, 3, 4, 5, 6, 7, 8, INPUTS, 0, 8,
             OUTPUTS, 0, 24, 0, 0, 0, 0, CLASSES, 0, COUNTERS, FAST / 100000};
@@ -157,6 +174,7 @@ static void lie(const uint8_t *request)
         said[1] |= (uint8_t)(chance(4) ? 0x22 : 0);
         if (chance(2)) said[22] = (uint8_t)chance(9);
     }
+    if ((kind == 3 || kind == 5) && chance(4)) size = gg_result_bytes(&d.identity) & 0xFFFF;
     if (kind == 7 && chance(2)) memset(said, 0, 64), size = 6 * COUNTERS;
     if (kind == 4 || kind == 8 || kind == 1) size = chance(4) ? 0 : size;
     reply(chance(6) ? (uint8_t)(0x80 | (chance(8) ? kind : chance(256))) : 0x80,
@@ -169,7 +187,7 @@ static int32_t line_read(void *context, uint8_t *buffer, uint16_t count, uint32_
     (void)context;
     if (dev.first == dev.last) now += timeout;
     pass_time();
-    if (hostile && chance(2000) == 0) return chance(2) ? -1 : count + 1;
+    if (hostile && chance(2000) == 0) return chance(2) ? -1 : (int32_t)count + 1;
     for (; came < count && dev.first != dev.last && chance(50); ++came)
         buffer[came] = dev.out[dev.first++ % sizeof dev.out];
     return came;
@@ -222,7 +240,7 @@ static int bytes(void *context, uint32_t address, uint8_t *data, uint16_t count)
     return chance(50) == 0;
 }
 
-static void attack(gg_device *d, unsigned calls)
+static void attack(const uint8_t *space, unsigned calls)
 {
     static uint8_t frame[1 << 17];
     uint64_t values[9];
@@ -232,23 +250,30 @@ static void attack(gg_device *d, unsigned calls)
         gg_code code;
         which = 0xFFFF;
         switch (chance(11)) {
-        case 0: code = gg_ping(d); break;
-        case 1: case 2: code = gg_identify(d); break;
-        case 3: code = gg_counters(d, values, 9); break;
-        case 4: code = gg_speed_up(d); break;
-        case 5: code = gg_speed_down(d); break;
-        case 6: code = gg_read_to(d, refused, NULL); break;
-        case 7:
-            code = d->identity.load_bytes < 1 << 16 ? gg_load_from(d, bytes, NULL) : GG_OK;
+        case 0: code = gg_ping(&d); break;
+        case 1: case 2: code = gg_identify(&d); break;
+        case 3:
+            code = gg_counters(&d, values, 9);
+            if (code == GG_OK && gg_number(space + 4, 2) != 6u * d.identity.counters) exit(1);
             break;
-        case 8: code = gg_infer_start(d, frame); break;
-        case 9: code = gg_train_start(d, frame, (uint16_t)chance(9)); break;
+        case 4: code = gg_speed_up(&d); break;
+        case 5: code = gg_speed_down(&d); break;
+        case 6: code = gg_read_to(&d, refused, NULL); break;
+        case 7:
+            code = d.identity.load_bytes < 1 << 16 ? gg_load_from(&d, bytes, NULL) : GG_OK;
+            break;
+        case 8: code = gg_infer_start(&d, frame); break;
+        case 9: code = gg_train_start(&d, frame, (uint16_t)chance(9)); break;
         default:
-            code = gg_finish(d, &which);
-            if (code == GG_OK && (which >= d->identity.outputs || !d->result)) exit(1);
-            for (unsigned k = 0; k < 70000; k += 999) fine += gg_output(d, k) != 0;
+            code = gg_finish(&d, &which);
+            if (code != GG_OK) break;
+            if (which >= d.identity.outputs || !d.result) exit(1);
+            if (gg_number(space + 4, 2) != gg_result_bytes(&d.identity)) exit(1);
+            for (unsigned k = 0; k < d.identity.outputs; ++k)
+                if (gg_output(&d, k) > gg_output(&d, which)) exit(1);
+            for (unsigned k = 0; k < 70000; k += 999) fine += gg_output(&d, k) != 0;
         }
-        if (d->in_flight > 2 || !strcmp(gg_message(code), "an unknown code")) exit(1);
+        if (d.in_flight > 2 || !strcmp(gg_message(code), "an unknown code")) exit(1);
         fine += code == GG_OK;
         dev.first = dev.last; /* at most what the terminal holds */
     }
@@ -261,14 +286,15 @@ int main(int count, char **words)
     /* Number of samples sent so far that learn; of those, weights before each. */
     static uint32_t weights[1 << 20];
     const gg_io io = {NULL, line_read, line_write, line_baud, line_clock};
-    unsigned samples, right = 0, lost = 0, failed = 0, done = 0;
+    unsigned samples, right = 0, lost = 0, failed = 0, done = 0, reset;
     struct { unsigned turn, frame; } sent[2];
-    gg_device d;
     if (count != 5) return 3;
     state = strtoull(words[2], NULL, 10) * 2 + 1;
     faults = (unsigned)atoi(words[3]);
     samples = (unsigned)atoi(words[4]);
     hostile = !strcmp(words[1], "hostile");
+    pairs = !strcmp(words[1], "pairs");
+    reset = !strcmp(words[1], "reset");
     dev.baud = dev.host_baud = NORMAL;
     weights[0] = dev.weights = 1;
     for (unsigned k = 0; k < 4096; ++k)
@@ -279,7 +305,7 @@ int main(int count, char **words)
         gg_init(&d, &io, NORMAL, exact, GG_SPACE(1024));
         d.timeout_ms = 50;
         d.retries = 1;
-        attack(&d, samples);
+        attack(exact, samples);
         free(exact);
         return 0;
     }
@@ -293,7 +319,7 @@ int main(int count, char **words)
             const unsigned frame = chance(4096), turn = (unsigned)d.turn;
             sent[d.in_flight].turn = turn;
             sent[d.in_flight].frame = frame;
-            if (chance(4)) {
+            if (!pairs && chance(4)) {
                 weights[turn + 1] = learn(weights[turn], frames[frame], frame % CLASSES);
                 code = gg_train_start(&d, frames[frame], (uint16_t)(frame % CLASSES));
             } else {
@@ -322,6 +348,18 @@ int main(int count, char **words)
             for (unsigned k = 0; gg_counters(&d, NULL, 0) != GG_OK; ++k)
                 if (k == 100) return 2;
         }
+    }
+    if (reset) { /* what is learned next is refused: the device is not where the host thinks */
+        gg_code code = GG_OK;
+        dev.learned = 0;
+        for (unsigned k = 0; k < 4 && (code == GG_OK || code == GG_LOST); ++k) {
+            if (d.in_flight < 2) code = gg_train_start(&d, frames[k], 0);
+            if (code == GG_OK) code = gg_finish(&d, NULL);
+        }
+        printf("%s\n", gg_message(code));
+        return code != GG_OUT_OF_STEP || d.in_flight || dev.learned ||
+               gg_train_start(&d, frames[0], 0) != GG_OUT_OF_STEP ||
+               gg_counters(&d, NULL, 0) != GG_OK || gg_train(&d, frames[0], 0, NULL) != GG_OK;
     }
     while (d.in_flight) (void)gg_finish(&d, NULL);
     faults = 0;

@@ -198,6 +198,18 @@ def test_samples_are_learned_once_and_results_are_right(programs, seed, faults):
     assert told["baud"] == "3000000"
 
 
+@pytest.mark.parametrize("faults", [0, 60])
+def test_samples_in_pairs_are_answered_one_by_one_too(programs, faults):
+    done = call(programs["host_line"], "pairs", 1, faults, 3_000)
+    assert done.returncode == 0 and "right 3000 lost 0 failed 0 " in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("faults", [0, 50])
+def test_a_device_that_started_again_is_noticed(programs, faults):
+    done = call(programs["host_line"], "reset", 1, faults, 300)
+    assert done.returncode == 0 and "was started again" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_peer_that_means_harm(programs, seed):
     done = call(programs["host_line"], "hostile", seed, 0, 4_000)
