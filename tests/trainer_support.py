@@ -73,27 +73,28 @@ def assert_equal(device: SimulatedTrainer, learner: Learner) -> None:
 
 def check(
     learning: Learning, x, targets, plan: LearnPlan | None = None, simulator: str = "verilator",
-    stalls: Stalls = STALLS, reload: bool = False,
+    stalls: Stalls = STALLS, reload: bool = False, first: int = 7,
 ) -> SimulatedTrainer:  # fmt: skip
-    """Gateware learns as golden does, bit for bit, in two goes; ``reload``: then goes on from
-    other weights, after the end of a batch. Returns the trainer, closed."""
-    learner, first = Learner(learning), Learner(learning).weights
+    """Gateware learns as golden does, bit for bit; weights are compared after the ``first``
+    samples, unless that is 0, and at the end; ``reload``: then goes on from other weights, after
+    the end of a batch. Returns the trainer, closed."""
+    learner, begun = Learner(learning), Learner(learning).weights
     values = np.ndim(targets) > 1
     with SimulatedTrainer(
         learning, simulator, plan or plan_of(learning), stalls, values=values
     ) as device:
-        for part in (slice(0, 7), slice(7, None)):
+        for part in (slice(0, first), slice(first, None))[not first :]:
             step = learner.step(x[part], targets[part])
             assert device.step(x[part], targets[part]).tolist() == step.outputs.tolist()
             assert_equal(device, learner)
-        assert learner.updates and any((learner.weights[n] != first[n]).any() for n in first)
+        assert learner.updates and any((learner.weights[n] != begun[n]).any() for n in begun)
         if reload:
             missing = -learner.pending % learning.batch
             learner.step(x[:missing], np.zeros(missing, np.int64))
             device.step(x[:missing], np.zeros(missing, np.int64))
             device.load(learning.model)
             again = learner.state()
-            again |= {f"weights/{n}": w for n, w in first.items()}
+            again |= {f"weights/{n}": w for n, w in begun.items()}
             again |= {n: 0 * v for n, v in again.items() if n.startswith("velocities/")}
             learner.restore(again)
             step = learner.step(x, targets)
