@@ -107,20 +107,23 @@ def learn(
 ) -> Run:
     """Train ``network`` (or its TOML file) on ``data`` as its ``[learn]`` says: in the integers of
     the hardware (``"numpy"``), in floating point with the same order and rate (``"float"``), in
-    its simulated gateware (``"amaranth"``, ``"verilator"``), or on a ``"board"``: ``where`` it is,
-    ``port``, ``build``, ``board`` and ``baud``, as for :func:`connect`. See
-    :func:`gategrad.learning_loop.learn`.
+    its simulated gateware (``"amaranth"``, ``"verilator"``, ``"netlist"`` of a ``board``), or on a
+    ``"board"``: ``where`` it is, ``port``, ``build``, ``board`` and ``baud``, as for
+    :func:`connect`. See :func:`gategrad.learning_loop.learn`.
     """
     if not isinstance(network, Network):
         network = Network.load(network)
-    if where and backend != "board":
-        raise GategradError(f"{', '.join(where)}: of backend board alone, not of {backend}")
+    odd = [key for key in where if backend != "board" and (backend, key) != ("netlist", "board")]
+    if odd:
+        raise GategradError(f"{', '.join(odd)}: of backend board alone, not of {backend}")
 
     def gateware(learning: Learning, values: bool):
         from gategrad.learn_backends import learning_backend
+        from gategrad.learn_plan import plan_learning
 
         if backend != "board":
-            return learning_backend(learning, backend, values=values)
+            plan = plan_learning(learning, verbs.as_board(where["board"])) if where else None
+            return learning_backend(learning, backend, plan, values=values)
         if values:
             raise GategradError(
                 "backend board: a board learns from labels; targets that are values learn with "

@@ -30,8 +30,8 @@ def _checked(context: click.Context, option: click.Parameter, path: str | None) 
 @model_output_option
 @click.option(
     "--backend", type=click.Choice(BACKENDS),
-    help="Learn as [learn] says: in floating point, golden's integers, simulated gateware or on a "
-    "board.",
+    help="Learn as [learn] says: in floating point, golden's integers, simulated gateware, its "
+    "netlist for --board, or on a board.",
 )
 @click.option(
     "--samples", type=click.IntRange(1), help="With --backend: of each epoch, at most."

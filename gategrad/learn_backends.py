@@ -20,7 +20,7 @@ from gategrad.sim.compare import first_difference
 from gategrad.sim.payload import pack
 from gategrad.sim.result import NO_STALLS, PortFormat, Stalls
 
-SIMULATORS = ("amaranth", "verilator")
+SIMULATORS = ("amaranth", "verilator", "netlist")
 
 
 class Backend(Protocol):
@@ -48,7 +48,9 @@ class SimulatedTrainer:
         values: bool = False,
     ):  # fmt: skip
         self.learning, self.plan, self.stalls = learning, plan, stalls
-        self.trainer = trainer = plan.trainer(simulated=True, values=values)
+        # A netlist is of the device's own cells, not of their stand-ins.
+        simulated = simulator != "netlist"
+        self.trainer = trainer = plan.trainer(simulated=simulated, values=values)
         self.design = _design(simulator, trainer)
         self.cycles = self.samples = 0
         self.seconds = 0.0
@@ -142,12 +144,15 @@ def learning_backend(
     learning: Learning, backend: str, plan: LearnPlan | None = None, stalls: Stalls = NO_STALLS,
     values: bool = False,
 ) -> Learner | SimulatedTrainer:  # fmt: skip
-    """What learns ``learning``: ``"numpy"``, ``"amaranth"`` or ``"verilator"``; ``plan`` (default:
+    """What learns ``learning``: ``"numpy"``, ``"amaranth"``, ``"verilator"``, or ``"netlist"``,
+    what synthesis makes of a plan for a board. ``plan`` (default, but for a netlist:
     :func:`~gategrad.learn_plan.plan_learning`), ``stalls`` and ``values`` are of simulators."""
     if backend == "numpy":
         return Learner(learning)
     if backend not in SIMULATORS:
         raise GategradError(f"no backend {backend!r}; there are numpy, {', '.join(SIMULATORS)}")
+    if backend == "netlist" and plan is None:
+        raise GategradError("a netlist consists of a device's cells: name a board (--board)")
     return SimulatedTrainer(learning, backend, plan or plan_learning(learning), stalls, values)
 
 
@@ -156,11 +161,15 @@ def _design(simulator: str, trainer):
         from gategrad.sim.amaranth_streams import AmaranthStreams
 
         return AmaranthStreams(trainer)
+    from gategrad.sim.netlist import cell_models, to_netlist
     from gategrad.sim.streams import StreamModel
     from gategrad.sim.verilog import streams_of, to_verilog
 
     inputs, outputs = streams_of(trainer)
-    return StreamModel(to_verilog(trainer, "trainer"), "trainer", inputs, outputs)
+    if simulator == "verilator":
+        return StreamModel(to_verilog(trainer, "trainer"), "trainer", inputs, outputs)
+    text = to_netlist(trainer, "trainer", trainer.technology.family)
+    return StreamModel(text, "trainer", inputs, outputs, cell_models(text), quick=True)
 
 
 def _signed(words: np.ndarray, fmt: Format) -> np.ndarray:

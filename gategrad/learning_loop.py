@@ -32,7 +32,7 @@ from gategrad.model import Model
 from gategrad.sim.compare import first_difference
 from gategrad.training import Epoch, accuracy, check_labels, real_targets
 
-BACKENDS = ("float", "numpy", "amaranth", "verilator", "board")
+BACKENDS = ("float", "numpy", "amaranth", "verilator", "netlist", "board")
 PIECE = 512  # samples between looks at the clock
 SECONDS, LEAST = 30.0, 1.0  # between checkpoints inside an epoch, and of short epochs
 #: Share of a tensor's elements that may saturate before it is named.

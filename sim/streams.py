@@ -74,8 +74,9 @@ class StreamModel(Compiled, StreamDesign):
     ``inputs`` and ``outputs`` are the widths of its streams' payloads in bits, by name: a stream
     ``x`` is the ports ``x__valid``, ``x__ready``, ``x__payload``. Every other port of at most 64
     bits, but for ``clk`` and ``rst``, can be :meth:`set` or is there to :meth:`get`; wider ones
-    are left open. ``cells`` are files with models of vendor cells. Compiling takes seconds, once:
-    the result is cached by a hash of everything that went in.
+    are left open. ``cells`` are files with models of vendor cells; ``quick`` compiles faster and
+    simulates slower. Compiling takes seconds, once: the result is cached by a hash of everything
+    that went in.
 
     The design starts in reset and then goes on from run to run (loaded weights stay) until
     :meth:`reset`. Use as a context manager, or :meth:`close` it.
@@ -92,6 +93,7 @@ class StreamModel(Compiled, StreamDesign):
         inputs: Mapping[str, int],
         outputs: Mapping[str, int],
         cells: Iterable[str | Path] = (),
+        quick: bool = False,
     ) -> None:
         text = verilog_text(verilog)
         ports = module_ports(text, top)
@@ -114,7 +116,7 @@ class StreamModel(Compiled, StreamDesign):
         }
         flags = [f"-DGG_{name}={''.join(entries)}" for name, entries in lists.items()]
         around = adapter(top, ports, inputs, outputs, signals)
-        self._compile(text, around, cells, "streams.cpp", flags)
+        self._compile(text, around, cells, "streams.cpp", flags, quick)
         number, bits = ctypes.c_int64, ctypes.c_uint64
         self._declare("gg_run", ctypes.POINTER(State), number, number)
         self._declare("gg_waiting", number, returns=number)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from trainer_support import dense, plan_of
 
+import gategrad
 from gategrad import GategradError
+from gategrad.boards.board import find_board
 from gategrad.layers import Dense
 from gategrad.learn_backends import (
     SimulatedTrainer,
@@ -12,6 +14,7 @@ from gategrad.learn_backends import (
     learning_backend,
     weight_difference,
 )
+from gategrad.learn_plan import plan_learning
 from gategrad.learner import Learner
 
 LAYERS = Dense(2, activation="relu", name="a"), Dense(2, name="b")
@@ -32,6 +35,31 @@ def test_backends():
         assert weight_difference(learning.model, device.model) is None
     with pytest.raises(GategradError, match="no backend 'abacus'; there are numpy, amaranth, v"):
         learning_backend(learning, "abacus")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
+def test_a_netlist_learns(board):
+    learning, x, targets = dense(*LAYERS, activation_bits=12, weight_bits=12, delta_bits=12)
+    plan = plan_learning(learning, find_board(board), multipliers=2)
+    learner = Learner(learning)
+    with learning_backend(learning, "netlist", plan) as device:
+        assert (device.step(x, targets) == learner.step(x, targets).outputs).all()
+        assert weight_difference(learner.model, device.model) is None
+        assert device.counters["updates"] == learner.updates > 0
+
+
+def test_netlists_are_of_devices():
+    learning, _, _ = dense(*LAYERS)
+    with pytest.raises(GategradError, match=r"a device's cells: name a board \(--board\)"):
+        learning_backend(learning, "netlist")
+    with pytest.raises(GategradError, match="portable has no netlist of vendor cells"):
+        learning_backend(learning, "netlist", plan_of(learning))
+    with pytest.raises(GategradError, match="port: of backend board alone, not of netlist"):
+        gategrad.learn("examples/xor.toml", "xor", backend="netlist", board="hx8k", port="x")
+    with pytest.raises(GategradError, match="board: of backend board alone, not of numpy"):
+        gategrad.learn("examples/xor.toml", "xor", backend="numpy", board="hx8k")
 
 
 def test_a_difference_is_named():
