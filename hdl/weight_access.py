@@ -81,4 +81,6 @@ class WeightAccess(Component):
             m.d.sync += waiting.eq(waiting + 1)
             with m.If(waiting == self.latency + 1):
                 m.d.sync += waiting.eq(0)
+        with m.Else():  # what was under way is not the row where somebody else has read meanwhile
+            m.d.sync += waiting.eq(0)
         return m

@@ -82,6 +82,26 @@ def test_passes(technology, lanes, rows, signed):
     sim.run()
 
 
+@pytest.mark.parametrize("technology", [PORTABLE, ICE40], ids=lambda t: t.name)
+def test_a_row_is_read_again_where_the_memory_was_taken_away(technology):
+    source, got = random.Random(1), []
+    m, dut = connected(Format(6, 0, signed=False), 1, 7, technology)
+
+    async def host(ctx):
+        ctx.set(dut.dumping, 1)
+        ctx.set(dut.dump.ready, 1)
+        for _ in range(600):
+            ctx.set(dut.free, source.random() < 0.7)
+            *_, valid, payload = await ctx.tick().sample(dut.dump.valid, dut.dump.payload)
+            got.extend([int(payload[0])] * valid)
+
+    sim = Simulator(m)
+    sim.add_clock(1e-6)
+    sim.add_testbench(host)
+    sim.run()
+    assert got == list(range(7))
+
+
 def test_waits_while_it_is_not_free():
     m, dut = connected(Format(4, 0), 2, 2, PORTABLE)
 
