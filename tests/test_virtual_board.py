@@ -207,6 +207,22 @@ def test_a_host_is_killed_and_another_one_comes(small):
             check(link, core)
 
 
+def test_the_fast_rate_is_left_for_the_next_host(small):
+    board, core = small
+    assert board.top.fast_baud == 3_000_000
+    for polite in (True, False, True):
+        with connect(board.port, board.top.baud, MODEL) as link:
+            assert link.speed_up() == 3_000_000
+            check(link, core)
+            if not polite:
+                link.transport.close()  # as if it had been killed
+    start = time.monotonic()
+    with connect(board.port, board.top.baud, MODEL) as link:
+        assert link.repeated == 0
+        check(link, core)
+    assert time.monotonic() - start < 1
+
+
 def test_a_frame_that_stops_is_given_up(small):
     board, core = small
     with connect(board.port, board.top.baud, MODEL) as link:

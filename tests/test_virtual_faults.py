@@ -17,7 +17,7 @@ from trainer_support import dense
 from gategrad import GategradError
 from gategrad.boards import find_board
 from gategrad.boards.host import Link, connect
-from gategrad.boards.protocol import REPLY, SYNC, Request, encode
+from gategrad.boards.protocol import REPLY, SYNC, VERSION, Decoder, Identity, Request, encode
 from gategrad.boards.serial_port import SerialPort
 from gategrad.boards.top import BoardTop
 from gategrad.device import pack_inputs
@@ -288,6 +288,24 @@ def test_another_model_or_version():
         pytest.raises(GategradError, match=message),
     ):
         connect(stranger.port, 1_000_000, MODEL)
+
+
+def test_a_line_that_is_slow_for_identify_is_waited_for():
+    """As that of a virtual board whose design is so large that a byte takes milliseconds."""
+    identity = Identity(VERSION, MODEL, 1, 8, False, 1, 8, False, 300, True)
+    decoder = Decoder()
+
+    def answer(data):
+        out = b""
+        for frame in decoder.feed(data):
+            reply = identity.pack() if frame.kind == Request.IDENTIFY else b""
+            time.sleep(0.005 * (16 + len(frame.payload) + len(reply)))
+            out += encode(frame.kind | REPLY, frame.sequence, reply)
+        return out
+
+    with Stranger(answer) as slow, connect(slow.port, 1_000_000, MODEL) as link:
+        link.load(bytes(300))  # 1.6 s, where one second is the usual limit
+        assert link.repeated == 0
 
 
 # Ports
