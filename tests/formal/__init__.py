@@ -1,0 +1,1 @@
+"""Formal proofs of the components: what holds for every input and every pattern of stalls."""
