@@ -19,8 +19,8 @@ from gategrad.sim.board import FLASH, BoardModel
 from gategrad.sim.verilog import rtlil_to_verilog
 from gategrad.verbs import plan_for
 
-#: Seconds of the board's clock without traffic after which that clock stops: more than the gateware
-#: waits for the rest of a frame, and than most networks need for a sample.
+#: Seconds of the board's clock without traffic after which that clock stops, besides those that a
+#: sample takes: more than the gateware waits for the rest of a frame.
 PATIENCE = 0.1
 #: The same after traffic at another baud rate than the board's own: more than the gateware waits
 #: until it is back at its own.
@@ -36,8 +36,8 @@ class VirtualBoard(BoardModel):
 
     ``weights``: the image that its flash holds for it, where ``top`` looks there at power-up; by
     default nothing is in the flash. ``patience``: seconds of the network's clock without traffic
-    after which it stops, so that a board that nobody talks to costs nothing. The rest is said at
-    :class:`BoardModel`.
+    after which it stops, so that a board that nobody talks to costs nothing; by default longer than
+    a sample takes. The rest is said at :class:`BoardModel`.
 
     Raises ``GategradError``.
     """
@@ -47,7 +47,7 @@ class VirtualBoard(BoardModel):
         top: BoardTop,
         *,
         weights: bytes | None = None,
-        patience: float = PATIENCE,
+        patience: float | None = None,
         progress: Progress = no_progress,
     ) -> None:
         if top.transport != "uart":
@@ -57,6 +57,8 @@ class VirtualBoard(BoardModel):
         verilog, pins = board_verilog(top)
         progress("Verilog", 1.0, "")
         progress("compiling the simulation", None, "")
+        if patience is None:
+            patience = PATIENCE + _sample(top)
         waits = (patience, max(patience, FAST_PATIENCE))
         flash = b""
         if weights and top.flash:
@@ -65,6 +67,13 @@ class VirtualBoard(BoardModel):
             verilog, "top", pins, top.frequency, top.baud, waits, board_cells(), flash
         )
         progress("compiling the simulation", 1.0, "")
+
+
+def _sample(top: BoardTop) -> float:
+    """Seconds from a sample's last byte to its result, at most; 0 if the core has no plan."""
+    plan = getattr(top.core, "plan", None)
+    layers = [n.layout.cycles for n in plan.nodes] if plan else []
+    return 2 * getattr(top.core, "frames_at_once", 1) * sum(layers) / top.frequency
 
 
 def board_cells() -> list[Path]:

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
 from link_support import MODEL, SumCore, unsigned_bytes
 from small_models import digits
 
@@ -158,6 +161,35 @@ def test_an_idle_board_rests_and_wakes(small):
             assert board.cycle == before
             check(link, core)
             assert board.cycle > before
+
+
+class SlowCore(SumCore):
+    """Thinks about its first sample for 3 million cycles."""
+
+    CYCLES = 3_000_000
+    plan = SimpleNamespace(nodes=[SimpleNamespace(layout=SimpleNamespace(cycles=CYCLES))])
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = SumCore(self.inputs, self.outputs)
+        count = Signal(range(self.CYCLES + 1))
+        m.d.sync += count.eq(count + (inner.o.valid & (count != self.CYCLES)))
+        wiring.connect(m, wiring.flipped(self.i), inner.i)
+        m.d.comb += [
+            self.o.payload.eq(inner.o.payload),
+            self.o.valid.eq(inner.o.valid & (count == self.CYCLES)),
+            inner.o.ready.eq(self.o.ready & (count == self.CYCLES)),
+        ]
+        return m
+
+
+def test_a_slow_network_may_compute_in_silence():
+    core = SlowCore(inputs=16)  # a quarter of a second
+    top = BoardTop(find_board("icebreaker"), core, MODEL, 12e6)
+    with VirtualBoard(top) as board, Link(board.port, top.baud, MODEL, timeout=30) as link:
+        x = samples(core, 1)[0]
+        assert link.infer(unsigned_bytes(x)) == core.expected(x)
+        assert link.repeated == 0
 
 
 def test_faults_are_mended_and_counted(small):
