@@ -1,10 +1,16 @@
 # amaranth: UnusedElaboratable=no
 """Networks as the cells that synthesis makes of them, equal to golden in every bit."""
 
+import random
 import re
 
 import pytest
+import vectors
+from amaranth.hdl import Module
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
 from small_models import sigmoids
+from vectors import run_amaranth, run_verilator
 
 import gategrad
 from gategrad import GategradError, backends
@@ -13,6 +19,7 @@ from gategrad.boards.build import plan
 from gategrad.boards.top import BoardTop
 from gategrad.core import Core
 from gategrad.sim import netlist
+from gategrad.sim.toolchain import compile_model
 from gategrad.verbs import plan_for
 
 BOARDS = ("icebreaker", "ulx3s-25f")
@@ -53,6 +60,76 @@ def test_nothing_but_cells(board):
     # What is left to expressions is wires and constants.
     for value in re.findall(r"^  assign .*? = (.*);$", text, re.MULTILINE):
         assert not re.search(r"[-+*/&|^~?]| [<>=]", re.sub(r"\\\S+ ", "", value)), value
+
+
+class Plain(wiring.Component):
+    """A memory as Amaranth has it, whose form synthesis chooses."""
+
+    def __init__(self, width: int, depth: int, transparent: bool):
+        self.width, self.depth, self.transparent = width, depth, transparent
+        address = range(depth)
+        super().__init__({
+            "at": In(address), "into": In(address), "data": In(width), "write": In(1),
+            "enable": In(1), "o": Out(width),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        init = [(17 * row) % (1 << self.width) for row in range(self.depth)]
+        m.submodules.ram = ram = memory.Memory(shape=self.width, depth=self.depth, init=init)
+        write = ram.write_port()
+        read = ram.read_port(transparent_for=(write,) if self.transparent else ())
+        m.d.comb += [
+            write.addr.eq(self.into), write.data.eq(self.data), write.en.eq(self.write),
+            read.addr.eq(self.at), read.en.eq(self.enable), self.o.eq(read.data),
+        ]  # fmt: skip
+        return m
+
+
+@pytest.mark.parametrize("family", ["ice40", "ecp5"])
+def test_plain_memories(family, monkeypatch):
+    """Read and written at the same address too."""
+    monkeypatch.setattr(
+        vectors, "to_verilog", lambda dut, name: netlist.to_netlist(dut, name, family)
+    )
+    draws, runs, expected = random.Random(1), [], []
+    for width, depth, transparent in (
+        (16, 256, False), (16, 256, True), (9, 1000, False), (36, 512, True), (5, 16, False),
+    ):  # fmt: skip
+        stimulus = []
+        for _ in range(400):
+            at = draws.randrange(depth)
+            into = draws.choice([at, draws.randrange(depth)])
+            stimulus.append({
+                "at": at, "into": into, "data": draws.getrandbits(width),
+                "write": draws.getrandbits(1), "enable": int(draws.random() < 0.8),
+            })  # fmt: skip
+        dut = Plain(width, depth, transparent)
+        runs.append((dut, stimulus))
+        expected.append(run_amaranth(Plain(width, depth, transparent), stimulus))
+    texts = [netlist.to_netlist(dut, f"dut{n}", family) for n, (dut, _) in enumerate(runs)]
+    cells = {cell.name: cell.read_text() for text in texts for cell in netlist.cell_models(text)}
+    assert cells.keys() >= ({"SB_RAM40_4K.v"} if family == "ice40" else
+                            {"DP16KD.v", "TRELLIS_DPR16X4.v"})  # fmt: skip
+    for got, wanted, (_, stimulus) in zip(
+        run_verilator(runs, cells), expected, runs, strict=True
+    ):
+        first = next(n for n, cycle in enumerate(stimulus) if cycle["enable"])
+        assert got[first + 1 :] == wanted[first + 1 :]
+
+
+@pytest.mark.parametrize("cell, parameters", [
+    ("DP16KD", '.WRITEMODE_B("WRITETHROUGH")'),
+    ("DP16KD", '.CLKAMUX("INV")'),
+    ("MULT18X18D", '.REG_INPUTA_CLK("CLK1")'),
+    ("MULT18X18D", '.REG_OUTPUT_CLK("CLK0"), .REG_OUTPUT_CE("CE1")'),
+    ("TRELLIS_FF", '.SRMODE("CE_OVER_LSR")'),
+])  # fmt: skip
+def test_parameters_that_no_model_knows(cell, parameters):
+    text = f"module top (input clk);\n  {cell} #({parameters}) tested ();\nendmodule\n"
+    sources = {file.name: file.read_text() for file in netlist.cell_models(text)}
+    with pytest.raises(GategradError, match=f"{cell}_with_parameters_that_are_not_modelled"):
+        compile_model({"top.v": text, **sources}, "top", "", [])
 
 
 def test_synthesis_runs_once(monkeypatch):

@@ -1,7 +1,7 @@
 // ECP5 block RAM, as far as gategrad uses it: two ports of 1, 2, 4, 9 or 18 bits, or port A writing
 // and port B reading 36 bits, of which A's pins have the lower half; each with an output register if
-// REGMODE is "OUTREG". Chip selects and resets are not modelled, and a write
-// leaves the port's output as it was (WRITEMODE "NORMAL").
+// REGMODE is "OUTREG". Chip selects and resets are not modelled. A write leaves the port's output as
+// it was, or with WRITEMODE "READBEFOREWRITE" reads what was there.
 //
 // The array is 2,048 units of nine bits. Rows of 18 bits are two units, narrower ones than nine
 // share the lower eight bits of one. INITVALs hold two units in every twenty bits.
@@ -44,6 +44,14 @@ module DP16KD (
     parameter [319:0] INITVAL_38 = 0, INITVAL_39 = 0, INITVAL_3A = 0, INITVAL_3B = 0;
     parameter [319:0] INITVAL_3C = 0, INITVAL_3D = 0, INITVAL_3E = 0, INITVAL_3F = 0;
 
+    generate
+        if ((WRITEMODE_A != "NORMAL" && WRITEMODE_A != "READBEFOREWRITE")
+            || (WRITEMODE_B != "NORMAL" && WRITEMODE_B != "READBEFOREWRITE")
+            || CLKAMUX != "CLKA" || CLKBMUX != "CLKB"
+            || CSDECODE_A != "0b000" || CSDECODE_B != "0b000") begin : refusal
+            DP16KD_with_parameters_that_are_not_modelled refusal ();
+        end
+    endgenerate
     localparam [64*320-1:0] INIT = {
         INITVAL_3F, INITVAL_3E, INITVAL_3D, INITVAL_3C, INITVAL_3B, INITVAL_3A, INITVAL_39,
         INITVAL_38, INITVAL_37, INITVAL_36, INITVAL_35, INITVAL_34, INITVAL_33, INITVAL_32,
@@ -97,8 +105,9 @@ module DP16KD (
                 2: units[unit_a][2*ada[2:1] +: 2] <= dia[1:0];
                 default: units[unit_a][ada[2:0]] <= dia[0];
             endcase
-        else if (CEA)
+        if (CEA && (!WEA || WRITEMODE_A == "READBEFOREWRITE"))
             case (DATA_WIDTH_A)
+                36: ;  // this port only writes
                 18: read_a <= {units[{unit_a[10:1], 1'b1}], units[{unit_a[10:1], 1'b0}]};
                 9: read_a <= {9'b0, units[unit_a]};
                 4: read_a <= {14'b0, units[unit_a][4*ada[2] +: 4]};
@@ -127,7 +136,7 @@ module DP16KD (
                 2: units[unit_b][2*adb[2:1] +: 2] <= dib[1:0];
                 default: units[unit_b][adb[2:0]] <= dib[0];
             endcase
-        else if (CEB)
+        if (CEB && (!WEB || WRITEMODE_B == "READBEFOREWRITE"))
             case (DATA_WIDTH_B)
                 36: read_b <= {units[{unit_b[10:2], 2'd3}], units[{unit_b[10:2], 2'd2}]};
                 18: read_b <= {units[{unit_b[10:1], 1'b1}], units[{unit_b[10:1], 1'b0}]};

@@ -17,6 +17,18 @@ module MULT18X18D (
     parameter SOURCEB_MODE = "B_SHIFT", MULT_BYPASS = "DISABLED", CAS_MATCH_REG = "FALSE";
     parameter RESETMODE = "SYNC", GSR = "ENABLED";
 
+    localparam A = REG_INPUTA_CLK == "NONE", B = REG_INPUTB_CLK == "NONE";
+    localparam PIPELINE = REG_PIPELINE_CLK == "NONE", OUTPUT = REG_OUTPUT_CLK == "NONE";
+    generate
+        if ((!A && {REG_INPUTA_CLK, REG_INPUTA_CE, REG_INPUTA_RST} != "CLK0CE0RST0")
+            || (!B && {REG_INPUTB_CLK, REG_INPUTB_CE, REG_INPUTB_RST} != "CLK0CE0RST0")
+            || (!PIPELINE
+                && {REG_PIPELINE_CLK, REG_PIPELINE_CE, REG_PIPELINE_RST} != "CLK0CE0RST0")
+            || (!OUTPUT && {REG_OUTPUT_CLK, REG_OUTPUT_CE, REG_OUTPUT_RST} != "CLK0CE0RST0")
+            || MULT_BYPASS != "DISABLED") begin : refusal
+            MULT18X18D_with_parameters_that_are_not_modelled refusal ();
+        end
+    endgenerate
     wire [17:0] a_in = {
         A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0
     };
