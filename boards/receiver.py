@@ -28,9 +28,9 @@ class Receiver(wiring.Component):
     number of samples that were learned since the weights were set.
 
     Ports besides the core's: bytes and their ``crc``; ``job``, to the sender; ``sending``: it is at
-    work, ``reading``: on weights or counters; ``idle``: so is the core, if it learns; ``loaded``; ``filled``: the weights have come from
-    elsewhere, whole; ``speed``: which rate a SPEED asked for; ``lost``: no right frame has come for
-    16 times the silence that ends one.
+    work, ``reading``: on weights or counters; ``idle``: so is the core, if it learns; ``loaded``;
+    ``filled``: the weights have come from elsewhere, whole; ``speed``: which rate a SPEED asked
+    for; ``lost``: no right frame has come for 16 times the silence that ends one.
     """
 
     def __init__(self, shape: CoreShape, timeout_bits: int):
