@@ -86,16 +86,17 @@ class Plain(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("family", ["ice40", "ecp5"])
-def test_plain_memories(family, monkeypatch):
+@pytest.mark.parametrize("family, shapes", [
+    ("ice40", [(16, 256, False), (8, 300, True)]),
+    ("ecp5", [(18, 1000, False), (36, 512, True), (5, 16, False)]),
+], ids=["ice40", "ecp5"])  # fmt: skip
+def test_plain_memories(family, shapes, monkeypatch):
     """Read and written at the same address too."""
     monkeypatch.setattr(
         vectors, "to_verilog", lambda dut, name: netlist.to_netlist(dut, name, family)
     )
     draws, runs, expected = random.Random(1), [], []
-    for width, depth, transparent in (
-        (16, 256, False), (16, 256, True), (9, 1000, False), (36, 512, True), (5, 16, False),
-    ):  # fmt: skip
+    for width, depth, transparent in shapes:
         stimulus = []
         for _ in range(400):
             at = draws.randrange(depth)
