@@ -16,7 +16,8 @@
  * A reply counts only if its CRC, type, length and sequence number are right and if the class is
  * that of the largest output; anything else is asked for again, gg_device.retries times. No wait is
  * without an end: each attempt takes at most gg_device.timeout_ms of silence, besides the time on
- * the line, and 0.1 s before the next; coming back from the fast rate takes up to 4 s more.
+ * the line, and 0.1 s before the next (1 s where noise does not end); coming back from the fast rate
+ * takes up to 4 s more.
  *
  * A gg_device is for one thread. Functions return GG_OK or say why not; gg_message() has words.
  */
