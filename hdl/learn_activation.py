@@ -10,7 +10,7 @@ from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.activation import Activation
 from gategrad.hdl.component import Component
-from gategrad.hdl.multiplier import multiply, multiply_cost, sum_stages
+from gategrad.hdl.multiplier import multiply, multiply_cost, multiply_latency
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.stash import Stash, meet
 from gategrad.hdl.streams import connect, tensor_stream
@@ -94,12 +94,10 @@ class LearnActivation(Component):
     @property
     def latency_back(self) -> int:
         """Cycles from a delta in to a delta out."""
-        product = 0 if self.masks else 1 + self._sum_stages
+        product = 0
+        if not self.masks:
+            product = multiply_latency(self.delta.width, self._factor_bits, self.technology)
         return 1 + product + self.requantise.latency
-
-    @property
-    def _sum_stages(self) -> int:
-        return sum_stages(self.delta.width, self._factor_bits, self.technology)
 
     def cost(self) -> Resources:
         """Both units, the stash, the multiplier with its operands' registers, requantisation."""

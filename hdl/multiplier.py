@@ -29,32 +29,51 @@ def products(a_width: int, b_width: int, technology: Technology) -> list[tuple[i
     return [(*a, *b) for a in pieces(a_width, limit) for b in pieces(b_width, limit)]
 
 
-def sum_stages(a_width: int, b_width: int, technology: Technology) -> int:
-    """Registers between the partial products and their sum."""
-    return (len(products(a_width, b_width, technology)) - 1).bit_length()
+def multiply_latency(a_width: int, b_width: int, technology: Technology) -> int:
+    """Registers of :func:`multiply`: those of partial products, and between them and their sum."""
+    own = ice40.WideMultiplier.latency if technology.multiplier == "SB_MAC16" else 1
+    return own + (len(products(a_width, b_width, technology)) - 1).bit_length()
 
 
-def multiply(pipe, pairs: Sequence[tuple[Value, Value]], technology: Technology) -> list[Signal]:
-    """Products of signed pairs, registered ``1 + sum_stages`` times in ``pipe``.
+def multiply(pipe, pairs: Sequence[tuple[Value, Value]], technology: Technology) -> list[Value]:
+    """Products of signed pairs, :func:`multiply_latency` registers of ``pipe`` later.
 
     Operands should come from registers. Wider ones than a hardware multiplier takes are cut.
     """
-    terms = []
-    for a, b in pairs:
-        cuts = products(len(a), len(b), technology)
-        terms.append([_piece(a, *cut[:2]) * _piece(b, *cut[2:]) << cut[0] + cut[2] for cut in cuts])
+    cuts = [products(len(a), len(b), technology) for a, b in pairs]
+    operands = [
+        (_piece(a, *cut[:2]), _piece(b, *cut[2:]))
+        for (a, b), own in zip(pairs, cuts, strict=True)
+        for cut in own
+    ]
+    flat = iter(_multiplied(pipe, operands, technology))
+    terms: list[list[Value]] = [[next(flat) << cut[0] + cut[2] for cut in own] for own in cuts]
     shape = signed(max(len(a) + len(b) for a, b in pairs))
-    while True:
-        flat = iter(pipe.register([term for lane in terms for term in lane]))
-        terms = [[next(flat) for _ in lane] for lane in terms]
-        if all(len(lane) == 1 for lane in terms):
-            return [
-                lane[0] if lane[0].shape() == shape else _sized(lane[0], shape) for lane in terms
-            ]
+    while any(len(lane) > 1 for lane in terms):
         terms = [
             [_sized(sum(lane[k + 1 : k + 2], lane[k]), shape) for k in range(0, len(lane), 2)]
             for lane in terms
         ]
+        flat = iter(pipe.register([term for lane in terms for term in lane]))
+        terms = [[next(flat) for _ in lane] for lane in terms]
+    return [lane[0] if lane[0].shape() == shape else _sized(lane[0], shape) for lane in terms]
+
+
+def _multiplied(pipe, operands: Sequence[tuple[Value, Value]], technology: Technology):
+    """The product of each pair, in the registers of a hardware multiplier or in one."""
+    if technology.multiplier != "SB_MAC16":  # of ECP5 the tools make hardware multipliers
+        return pipe.register([a * b for a, b in operands])
+    found = []
+    for a, b in operands:
+        a_signed, b_signed = a.shape().signed, b.shape().signed
+        unit = ice40.WideMultiplier(a_signed, b_signed, technology.instances)
+        pipe.m.submodules += unit
+        pipe.m.d.comb += [unit.a.eq(a), unit.b.eq(b), unit.enable.eq(pipe.advance)]
+        product = unit.p[: len(a) + len(b)]
+        found.append(product.as_signed() if a_signed or b_signed else product)
+    for _ in range(ice40.WideMultiplier.latency):
+        pipe.register([])
+    return found
 
 
 def _piece(value: Value, first: int, end: int) -> Value:
@@ -157,10 +176,12 @@ def multiply_cost(a_width: int, b_width: int, unused: int, technology: Technolog
     for a, a_end, b, b_end in cuts:
         # The factor is positive: the sign of its last piece is no bit to multiply.
         width = b_end - b - (b_end == b_width)
-        total += product(a_end - a, width, technology) + Resources(ffs=a_end - a + width)
+        total += product(a_end - a, width, technology)
+        if technology.multiplier != "SB_MAC16":  # which has registers of its own
+            total += Resources(ffs=a_end - a + width)
     # Low bits that only one partial product reaches, and nobody reads, vanish before the sums.
     alone = min(unused, (OPERAND[technology.multiplier] or 1) - 1)
-    cells = total.ffs - alone
+    cells = max(0, total.ffs - alone)
     total = Resources(luts=total.luts, ffs=cells, dsps=total.dsps)
     terms = len(cuts)
     while terms > 1:

@@ -16,8 +16,8 @@ from gategrad.hdl.multiplier import (
     SerialMultiplier,
     multiply,
     multiply_cost,
+    multiply_latency,
     serial_cost,
-    sum_stages,
 )
 from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import tensor_stream
@@ -108,7 +108,7 @@ class Requantise(Component):
             self._sum = _width(low, high)
             self._factor_bits = max(factors).bit_length()
             self.sequential = cycles_per_beat > self._factor_bits
-            self._sums = sum_stages(self._sum, self._factor_bits + 1, self.technology)
+            self._product = multiply_latency(self._sum, self._factor_bits + 1, self.technology)
             low, high = low * max(factors), high * max(factors)
             if any(offsets):
                 constants = Constants([o + half + zero for o in offsets], lanes, pad=half)
@@ -146,7 +146,7 @@ class Requantise(Component):
         after = (self._constants is not None) + bool(self._finishes)
         if self.sequential:
             return self._factor_bits + 1 + after
-        return after + (2 + self._sums if self._factor else 0)
+        return after + (1 + self._product if self._factor else 0)
 
     @property
     def interval(self) -> int:

@@ -88,7 +88,7 @@ def test_channels_and_lanes(channels, lanes, rounding):
 @pytest.mark.parametrize("technology", [PORTABLE, ICE40UP, ECP5], ids=lambda t: t.name)
 @pytest.mark.parametrize("bits", [10, 20, 31])
 def test_wide_multipliers(bits, technology):
-    acc = Format(31, 0)
+    acc, technology = Format(31, 0), technology.simulated()
     rng = np.random.default_rng(bits)
     multipliers = tuple(rng.integers(1 << bits - 1, 1 << bits, 3).tolist())
     spec = RequantiseSpec(acc, Format(8, 0), 21 + bits, HALF_EVEN, multipliers, -7)
