@@ -111,7 +111,9 @@ def learn(
     if not len(kept):
         raise GategradError(f"data {data.name}: nothing is left to learn from")
     progress("measuring ranges", None, "")
-    learning = learning_model(network, None, settings, data, (x[kept], wanted[kept]))
+    # Formats of a board are those of its bitstream, which was made from all samples.
+    part = None if backend == "board" else (x[kept], wanted[kept])
+    learning = learning_model(network, None, settings, data, part)
     if backend == "float":
         first = initial(network, settings)
         learner: Any = FloatLearner(network, first, settings, len(kept))

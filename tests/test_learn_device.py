@@ -116,6 +116,9 @@ def test_api_and_command_line(board, tmp_path, monkeypatch):
     golden = gategrad.learn(network, data)
     assert run.weights_equal and run.backend == "board" and run.cycles is None
     assert same(run.model, golden.model) and run.seconds > 0
+    few = gategrad.learn(network, data, backend="board", samples=24, **where)
+    assert few.weights_equal and few.samples == 24 * network.learning.epochs
+    run = gategrad.learn(network, data, backend="board", **where)
     with gategrad.connect(**where) as device:
         assert isinstance(device, LearningDevice)
         assert same(device.weights(), golden.model)
