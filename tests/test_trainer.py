@@ -138,7 +138,7 @@ def test_weights_there_and_back():
     learning, _, _ = dense(Dense(4, activation="relu", name="a"), Dense(2, name="b"))
     unit = trainer(learning, foldings={"a": LearnFolding(3, 2)})
     packed = unit.image.pack(learning.model)
-    assert len(packed) == unit.elements
+    assert len(packed) == unit.image.elements
     for name, params in unit.image.unpack(packed).items():
         for kind, values in params.items():
             assert values.tolist() == learning.model.params[name][kind].tolist()
