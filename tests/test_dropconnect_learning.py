@@ -15,6 +15,7 @@ from gategrad.graph import Learn, Network, Training
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
 from gategrad.image_layers import Conv2D, DepthwiseConv2D, MaxPool2D
 from gategrad.layers import Dense, Dropout, Flatten
+from gategrad.learn_backends import SimulatedTrainer
 from gategrad.learn_layouts import LearnFolding
 from gategrad.learn_plan import LearnPlan
 from gategrad.learner import NO_LABEL, Learner
@@ -50,6 +51,22 @@ def test_dense_layers_in_gateware(technology, fold, options):
     ends = [np.concatenate([v.ravel() for v in learner.weights.values()])
             for learner in (other, plain, none) if learner.step(x, targets)]  # fmt: skip
     assert (ends[0] != ends[1]).any() and (ends[1] != ends[2]).any()
+
+
+def test_a_restart_begins_with_the_first_masks():
+    """Of weights and of elements, made on chip and then set by a host."""
+    layers = (Dense(4, activation="relu", name="a", dropconnect=0.5), Dropout(0.5), LAST)
+    made, x, targets = dense(*layers, batch=2, initial="chip")
+    expected = Learner(made).step(x[:6], targets[:6]).outputs.tolist()
+    with SimulatedTrainer(made, "amaranth", plan_of(made)) as device:
+        for again in (False, True):
+            if again:
+                assert device.counters["updates"]
+                device.design.set("restart", 1)
+                device.design.run(max_cycles=4, idle=4)
+                device.design.set("restart", 0)
+                device.load(made.model)
+            assert device.step(x[:6], targets[:6]).tolist() == expected
 
 
 def test_convolutions_in_gateware():
