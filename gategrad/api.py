@@ -203,11 +203,18 @@ def simulate(
     board: Board | str | None = None,
     rate: float | None = None,
     progress: Progress = no_progress,
+    **where: Any,
 ) -> Simulation:
     """Run the first ``samples`` held-out samples of ``data``, or an array, and compare with golden.
 
-    See :func:`gategrad.backends.simulate`.
+    See :func:`gategrad.backends.simulate`; ``backend`` may be ``"board"`` too, with ``where`` it is
+    as for :func:`connect`.
     """
+    if backend == "board":
+        port = where.pop("port", None)
+        return run(model, port, data, samples=samples, board=board, progress=progress, **where)
+    if where:
+        raise GategradError(f"{', '.join(where)}: of backend board alone, not of {backend}")
     model = _model(model, data)
     x, y = _samples(model, data, samples)
     return backends.simulate(
@@ -260,6 +267,7 @@ def connect(
     model: AnyModel | None = None,
     *,
     build: str | Path | None = None,
+    progress: Progress = no_progress,
     **where: Any,
 ) -> Device | LearningDevice:
     """The board at serial port ``port`` (None: the only one that answers), ready for use: it
@@ -270,7 +278,9 @@ def connect(
     """
     if build is not None and Path(build, trainer_file.FILE).exists():
         return connect_trainer(port, build=build, **where)
-    return device.connect(port, _model(model) if model else None, build=build, **where)
+    return device.connect(
+        port, _model(model) if model else None, build=build, progress=progress, **where
+    )
 
 
 def run(
@@ -284,11 +294,15 @@ def run(
 ) -> Simulation:
     """Run held-out samples on the board at ``port`` and compare every output with golden.
 
-    ``where``: ``build``, ``board`` and ``baud``; see :func:`gategrad.device.connect`.
+    ``where``: ``build``, ``board`` and ``baud``; see :func:`connect`. A board that learns takes the
+    weights of ``model`` first.
     """
     model = _model(model, data)
     x, y = _samples(model, data, samples)
-    return device.run(model, port, x, y, progress=progress, **where)
+    with connect(port, model, progress=progress, **where) as found:
+        if isinstance(found, LearningDevice):
+            found.load_weights(model, progress)
+        return device.run(found, model, x, y, progress)
 
 
 def _model(model: AnyModel, data: AnyData | np.ndarray | None = None) -> Model:

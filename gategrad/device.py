@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -131,6 +131,11 @@ def connect(
     link = open_link(port, baud or (report.baud if report else None), found, report)
     try:
         identity = link.identify()
+        if identity.classes:
+            raise GategradError(
+                "the device holds a network that learns; name the folder of its bitstream (build), "
+                "which says how its weights lie"
+            )
         image, together = b"", 1
         if identity.load_bytes:
             image, together = weights_for(model, found, identity.load_bytes, build)
@@ -211,22 +216,17 @@ def built_model(build: str | Path | None) -> Model:
 
 
 def run(
+    device: Device,
     model: Model,
-    port: str | Transport | None,
     x,
     y: Sequence[int] | np.ndarray | None = None,
-    *,
     progress: Progress = no_progress,
-    **where: Any,
 ) -> Simulation:
-    """Run samples ``x`` (labels ``y``) on the device at ``port`` and compare with golden; ``where``
-    as for :func:`connect`. Raises :class:`GategradError`."""
+    """Run samples ``x`` (labels ``y``) of ``model`` on ``device`` and compare with golden."""
     raw = model.raw_inputs(x)
-    with connect(port, model, progress=progress, **where) as device:
-        start = time.perf_counter()
-        outputs = device.forward(x, progress)
-        seconds = time.perf_counter() - start
-    return judge(model, "board", raw, y, outputs, seconds=seconds)
+    start = time.perf_counter()
+    outputs = device.forward(raw, progress)
+    return judge(model, "board", raw, y, outputs, seconds=time.perf_counter() - start)
 
 
 def pack_inputs(x: np.ndarray, width: int) -> list[bytes]:

@@ -11,6 +11,7 @@ from small_models import digits, noise
 
 import gategrad
 from gategrad import GategradError, device, layouts
+from gategrad.boards.build import no_progress
 from gategrad.boards.host import Link
 from gategrad.boards.protocol import Request, encode
 from gategrad.core import Core, core_hash, load_image
@@ -36,6 +37,11 @@ def paired_core(model) -> Core:
     return Core(replaced, technology=ICE40UP.simulated(), input_lanes=1)
 
 
+def run(model, port, x, y=None, progress=no_progress, **where):
+    with device.connect(port, model, progress=progress, **where) as found:
+        return device.run(found, model, x, y, progress)
+
+
 @pytest.fixture
 def tiny(monkeypatch):
     """Model, samples and a core whose weights have to be sent."""
@@ -51,7 +57,7 @@ def tiny(monkeypatch):
 def test_weights_are_sent_and_an_odd_sample_gets_company(tiny):
     model, data, core = tiny
     told = []
-    result = device.run(
+    result = run(
         model, SimulatedPort(core), data.x_test[:5], data.y_test[:5],
         progress=lambda stage, share, note: told.append((stage, share, note)),
     )  # fmt: skip
@@ -75,7 +81,7 @@ def test_a_corrupted_sample_is_sent_again(tiny):
         return frame
 
     port = SimulatedPort(core, to_device=spoil)
-    result = device.run(model, port, data.x_test[:4])
+    result = run(model, port, data.x_test[:4])
     assert result.mismatches == 0 and result.accuracy is None
 
 
@@ -130,7 +136,7 @@ def test_digits(monkeypatch, board):
     data = gategrad.load_data("digits")
     said = core_hash(digits().hash, load_image(core))
     monkeypatch.setattr(link_support, "MODEL", bytes.fromhex(said[:16]))
-    result = device.run(
+    result = run(
         digits(), SimulatedPort(core), data.x_test[:3], data.y_test[:3], board=board, baud=1000
     )
     assert (result.samples, result.mismatches) == (3, 0)

@@ -126,9 +126,20 @@ def test_api_and_command_line(board, tmp_path, monkeypatch):
     def gg(*arguments):
         return CliRunner().invoke(cli, [*map(str, arguments)], standalone_mode=False)
 
+    # Weights change without another bitstream.
+    assert gategrad.run(run.model, data=data, **where).mismatches == 0
+    found = gategrad.simulate(plan.learning.model, data, backend="board", samples=4, **where)
+    assert (found.backend, found.samples, found.mismatches) == ("board", 4, 0)
+    with pytest.raises(GategradError, match="holds a network that learns; name the folder"):
+        gategrad.run(run.model, virtual.port, data)
+    with pytest.raises(GategradError, match="port: of backend board alone, not of numpy"):
+        gategrad.simulate(run.model, data, backend="numpy", port=virtual.port)
+    with gategrad.connect(**where) as device:
+        device.load_weights(golden.model)
+
     line = ["--port", virtual.port, "--build", folder]
     said = json.loads(gg("identify", *line, "--json").stdout)
-    assert said["classes"] == 2 and said["counted"]["learned"] == run.samples
+    assert said["classes"] == 2 and said["counted"]["learned"] == 0
     assert "counted" in json.loads(
         gg("identify", "--port", virtual.port, "--board", "ulx3s-25f", "--json").stdout
     )

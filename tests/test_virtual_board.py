@@ -92,8 +92,11 @@ def test_predictions_equal_golden():
     model, data = digits(), load_data("digits")
     x, y = data.x_test[:30], data.y_test[:30]
     top = top_of(model, "icebreaker", frequency=12e6)
-    with VirtualBoard(top) as board:
-        result = device.run(model, board.port, x, y, board="icebreaker")
+    with (
+        VirtualBoard(top) as board,
+        device.connect(board.port, model, board="icebreaker") as found,
+    ):
+        result = device.run(found, model, x, y)
     assert result.mismatches == 0
     assert (result.outputs == model.forward(model.raw_inputs(x))).all()
 
@@ -295,7 +298,8 @@ def test_the_command_serves_until_interrupted(tmp_path):
     assert said["board"] == "icebreaker" and model.hash.startswith(said["hash"])
     data = load_data("digits")
     x = data.x_test[:3]
-    assert device.run(model, said["port"], x, baud=said["baud"]).mismatches == 0
+    with device.connect(said["port"], model, baud=said["baud"]) as found:
+        assert device.run(found, model, x).mismatches == 0
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0 and "switched off after" in errors
