@@ -70,10 +70,12 @@ class Bench:
         return signal
 
     def check(self, condition, name: str) -> None:
-        """``condition`` is to be true in every cycle."""
+        """``condition``, a bit, is to be true in every cycle."""
         assert name not in self._checks, name
+        condition = Value.cast(condition)
+        assert len(condition) == 1, f"{name}: ~ of a wider value is rarely 0"
         self._checks[name] = signal = Signal(name=f"check_{len(self._checks)}")
-        self.m.d.comb += signal.eq(Value.cast(condition).bool())
+        self.m.d.comb += signal.eq(condition)
 
     def prove(self, folder: Path, timeout: int = 120) -> Verdict:
         """Runs sby in ``folder``. ``timeout``: seconds; ``RuntimeError`` where there is no verdict

@@ -114,7 +114,7 @@ def _(Resize):
     return same(Resize(BIT, elements=6, lanes_in=4, lanes_out=2), 2, 1, elements=6)
 
 
-@case("resize-4-to-1", Resize, {"word >> width": "word << width"})
+@case("resize-4-to-1", Resize, {"word >> width": "word << width"}, slow=True)
 def _(Resize):
     return same(Resize(BIT, elements=8, lanes_in=4, lanes_out=1), 2, 1, elements=8)
 
@@ -134,7 +134,7 @@ def _(Gearbox):
     return same(Gearbox(BIT, elements=7, lanes_in=3, lanes_out=2), 2, 2, elements=7)
 
 
-@case("gearbox-5-to-3", Gearbox, {"lane + here": "lane"})
+@case("gearbox-5-to-3", Gearbox, {"lane + here": "lane"}, slow=True)
 def _(Gearbox):
     return same(Gearbox(BIT, elements=11, lanes_in=5, lanes_out=3), 2, 2, elements=11)
 
@@ -237,7 +237,7 @@ def split(DeltaSplit, channels: tuple[int, ...], output: int) -> Bench:
     return bench
 
 
-@case("delta-split-first", DeltaSplit, {"passes = last if": "passes = at if"})
+@case("delta-split-first", DeltaSplit, {"passes = last if": "passes = at if"}, slow=True)
 def _(DeltaSplit):
     return split(DeltaSplit, (2, 1, 3), 0)
 

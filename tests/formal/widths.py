@@ -92,7 +92,7 @@ def _(MacArray):
     return products(MacArray, U8, Q8, 3, PORTABLE, "dsp")
 
 
-@case("mac-products-ice40up-8x8x3", MacArray)
+@case("mac-products-ice40up-8x8x3", MacArray, slow=True)
 def _(MacArray):
     return products(MacArray, U8, Q8, 3, ICE40UP, "dsp")
 
