@@ -91,6 +91,8 @@ def _reason(port: str, baud: int, error: Exception) -> str:
         return f"port {port} does not exist; {_ports()}"
     if number == errno.EACCES or "Permission denied" in text:
         return f"no permission for port {port}; join the group that owns it (often dialout)"
+    if number == errno.ENOTTY or "Inappropriate ioctl" in text:
+        return f"{port} is not a serial port; {_ports()}"
     if number in (errno.EBUSY, errno.EAGAIN) or "lock" in text or "busy" in text:
         return f"port {port} is in use by another program; close it and try again"
     return f"port {port} cannot be opened at {baud} baud: {text}"
