@@ -33,6 +33,8 @@ class Initial(Component):
     and one for each bit of its multiplier (22 cycles at 8 bits: 784 x 32 weights are there after
     12 ms at 48 MHz).
 
+    Placed alone for layers of 64-32-10: 574 cells and 49 MHz on UP5K; 600 LUTs on ECP5.
+
     ``fmt``: of the elements, as wide as the widest weights.
     """
 
