@@ -163,6 +163,9 @@ class Receiver(wiring.Component):
                         m.d.sync += fault.eq(ErrorCode.LENGTH)
                     with m.Elif(self.reading):
                         m.d.sync += fault.eq(ErrorCode.BUSY)
+                    with m.Elif((kind == Request.READ) & ~self.loaded):
+                        # Memories in the middle of an image would not begin at its start.
+                        m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
             with m.Default():
                 m.d.sync += fault.eq(ErrorCode.TYPE)
 

@@ -24,8 +24,8 @@ PINS = {"clk": "clk", "rst": "rst", "rx": "rx", "tx": "tx"}
 class Session:
     """A small network that learns, at the other end of a simulated line."""
 
-    def __init__(self, lanes=1, momentum=0.0, batch=2):
-        layers = Dense(4, activation="relu", name="a"), Dense(3, name="b")
+    def __init__(self, lanes=1, momentum=0.0, batch=2, units=4):
+        layers = Dense(units, activation="relu", name="a"), Dense(3, name="b")
         options = {"momentum": momentum} if momentum else {}
         self.learning, self.x, self.targets = dense(
             *layers, batch=batch, rounding="stochastic", **options
@@ -180,3 +180,17 @@ def test_the_host_refuses_what_the_device_would():
         with pytest.raises(GategradError, match=f"a frame of {len(frame) + 1} bytes"):
             list(here.link.train_many([(frame + b"\0", 0)]))
         assert here.link.counters()[1] == 0
+
+
+def test_half_an_image_is_not_read():
+    """A host that went away between two pieces leaves the memories in the middle of a row."""
+    with Session(units=200) as here:
+        image = here.image(here.learning.model)
+        here.link.identify()
+        assert here.link.read() == image and len(image) > 1024
+        assert here.reply_to(encode(Request.LOAD, 1, bytes(4) + image[:1024])).kind == 0x84
+        refused = here.reply_to(encode(Request.READ, 2, bytes(4)))
+        assert refused == Frame(REPLY, 2, bytes([ErrorCode.NOT_LOADED]))
+        assert here.link.counters()[0] == 0
+        here.link.load(image)
+        assert here.link.read() == image
