@@ -1,12 +1,14 @@
-"""The receiving half of the link, whatever comes over the line and however the core stalls."""
+"""The two halves of the link, whatever comes over the line and however the core stalls."""
 
 from amaranth.hdl import Cat, Mux, Signal, Value, unsigned
 
 from formal.bench import Bench
 from formal.case import case
-from gategrad.boards.coreshape import CoreShape
+from formal.flow import Source
+from gategrad.boards.coreshape import JOB, CoreShape
 from gategrad.boards.protocol import Request
 from gategrad.boards.receiver import Receiver
+from gategrad.boards.sender import Sender
 
 #: Cycles between bytes at least: a UART has 40 and more.
 APART = 4
@@ -114,6 +116,46 @@ def receiver(Receiver, inputs: int, lanes: int, load_bytes=0, classes=0, patienc
     return bench
 
 
+def sender(Sender, outputs: int, lanes: int, patience: int) -> Bench:
+    """Jobs one after another, each with the frame of results that it takes or without."""
+    bench = Bench()
+    m = bench.m
+    shape = CoreShape(unsigned(1), 1, 1, unsigned(1), lanes, outputs)
+    m.submodules.dut = dut = Sender(shape, shape.identity(bytes(8)))
+    source = Source(bench, dut.job, 1, "job")
+    beats = -(-outputs // lanes)
+    core = Source(bench, dut.o, beats, "o")
+    gap = Signal(range(APART), init=APART - 1)
+    m.d.comb += [
+        dut.byte_ready.eq(bench.free(1, "free") & (gap == APART - 1)),
+        dut.crc.eq(bench.free(16, "crc")),
+        dut.loaded.eq(1),
+    ]
+    goes = bench.named(dut.byte_valid, "byte_valid")
+    m.d.sync += gap.eq(Mux(goes, 0, Mux(gap == APART - 1, gap, gap + 1)))
+    job, taken = Signal(JOB), Signal(4)
+    with m.If(source.moves):
+        m.d.sync += [job.eq(dut.job.payload), taken.eq(0)]
+    with m.Else():
+        m.d.sync += taken.eq(taken + core.moves)
+    active = Signal()
+    ends = bench.named(active & ~dut.busy, "ends")
+    m.d.sync += active.eq(source.moves | (active & dut.busy))
+    bench.check(~goes | active, "no byte without a job")
+    fails = job.error != 0
+    sends = ((job.kind == Request.INFER) | (job.kind == Request.TRAIN)) & ~fails
+    takes = bench.named(job.drain | sends, "takes")
+    expected = Mux(job.drain, beats, 0) + Mux(sends, beats, 0)
+    bench.check(~ends | (taken == expected), "the frames of results that it has")
+    late = Signal(range(patience + 1))
+    with m.If(goes | ~dut.busy | core.moves):
+        m.d.sync += late.eq(0)
+    with m.Elif(dut.byte_ready & (core.valid | ~takes) & (late != patience)):
+        m.d.sync += late.eq(late + 1)
+    bench.check(late != patience, f"a byte within {patience} cycles")
+    return bench
+
+
 BREAKS = {
     "(fed & (error != 0)) | company": "company",
     'next = "ADMIT" if learns else "REPLY"': 'next = "HUNT"',
@@ -142,3 +184,11 @@ def _(Receiver):
       slow=True)  # fmt: skip
 def _(Receiver):
     return receiver(Receiver, 1, 1, 1, classes=2)
+
+
+@case("sender-3-outputs-in-2-lanes", Sender, {
+    "m.d.comb += step.eq(settled)": "m.d.comb += step.eq(0)",
+    "emptied.eq((place == shape.outputs - 1) | ": "emptied.eq(",
+}, slow=True)  # fmt: skip
+def _(Sender):
+    return sender(Sender, 3, 2, 8)
