@@ -8,7 +8,7 @@ from collections import deque
 from typing import Protocol, Self
 
 from gategrad.boards.protocol import REPLY, Decoder, ErrorCode, Frame, Request, encode
-from gategrad.boards.serial_port import SerialPort
+from gategrad.boards.serial_port import NoSuchRate, SerialPort
 from gategrad.errors import GategradError
 
 #: What an ERROR reply means, to a user.
@@ -30,11 +30,12 @@ PAUSE = 0.1
 FAST_FOR = 0.4
 #: Seconds of waiting at a time, and for a reply at least.
 SLICE, LEAST = 0.01, 0.2
+#: How many times that to listen for any frame.
+HEARING = 20
 #: Bits per second that boards offer as their fast rate.
 FAST_RATES = (3_000_000,)
 #: Bytes of a request and its reply besides their payloads.
 FRAMING = 16
-
 
 
 class Transport(Protocol):
@@ -86,7 +87,7 @@ class Exchange:
         self._normal = self._baud = baud
         #: The device's fast rate, 0 if none is known.
         self._fast_baud = 0
-        self._fast_allowed = True
+        self._fast_allowed, self._was_fast = True, False
         self._patience, self._heard = timeout, time.monotonic()
         # The longest silence before a reply of each type; how many since were waited for in vain;
         # seconds that a byte took, as far as a reply to IDENTIFY tells.
@@ -123,19 +124,22 @@ class Exchange:
             try:
                 self._request(Request.SPEED, b"\1", 0)
                 self._change(self._fast_baud)
-                self._request(Request.PING, b"", 0)
-                self._fast_allowed = True
-            except NoAnswer:
+                # The device would not stay any longer without hearing us.
+                self._fast_allowed = self._was_fast = any(self._hears() for _ in range(4))
+            except (NoAnswer, NoSuchRate):
+                pass
+            if not self._fast_allowed:
                 self._slow_down()
         return self._baud
 
     def recall(self) -> bool:
         """Bring a device back that another host has left at a fast baud rate."""
         for rate in FAST_RATES:
-            self._change(rate)
-            if self._hears():
-                self._leave()
-                return True
+            with contextlib.suppress(NoSuchRate):
+                self._change(rate)
+                if self._hears():
+                    self._leave()
+                    return True
         self._change(self._normal)
         return False
 
@@ -150,7 +154,9 @@ class Exchange:
         The device follows when it has heard nothing right for a while."""
         self._fast_allowed = False
         if self._baud != self._normal:
-            self._change(self._normal)
+            self._leave()
+            if self._hears():
+                return
             for _ in range(8):
                 self.transport.read(1 << 16, 2 * PAUSE)
                 if self._hears():
@@ -162,27 +168,28 @@ class Exchange:
         self._decoder.reset()
         self._frames.clear()
         self.transport.write(encode(Request.PING, 0))
-        return bool(self._decoder.feed(self.transport.read(8, 2 * PAUSE)))
+        # A reply to something earlier may come first.
+        reads = (self.transport.read(self._decoder.missing, SLICE) for _ in range(HEARING))
+        return any(self._decoder.feed(data) for data in reads)
 
     def _change(self, baud: int) -> None:
+        self._baud = baud
         setter = getattr(self.transport, "change", None)
         if setter:
             setter(baud)
-        self._baud = baud
 
     def _awake(self) -> None:
         """Before a request with nothing else under way: a device that was left alone for long is
         back at its normal rate."""
         quick = time.monotonic() - self._heard < FAST_FOR
-        if quick or not self._fast_allowed or self._baud == self._normal:
+        if quick or not (self._fast_allowed and self._was_fast):
             return
         self._heard = time.monotonic()
-        for rate in (self._baud, self._normal):
+        for rate in dict.fromkeys((self._baud, self._normal)):
             self._change(rate)
             if self._hears():
-                break
-        if self._baud == self._normal:
-            self.speed_up()
+                self.speed_up()
+                return
 
     def _request(self, kind: Request, payload: bytes, length: int) -> bytes:
         """Send, wait for the reply, and repeat as often as allowed."""
@@ -190,6 +197,10 @@ class Exchange:
         self._awake()
         while True:
             sequence = self._send(kind, payload)
+            if kind == Request.INFER:
+                # Something that is no sample behind a single one: half a pair does not wait for
+                # its partner then.
+                self.transport.write(encode(Request.PING, next(self._sequences)))
             try:
                 return self._reply(kind, sequence, length)
             except (DeviceError, NoAnswer) as error:

@@ -156,6 +156,7 @@ class Link(Exchange):
 
     def _load_once(self, image: bytes, progress: Callable[[int, int], None], last: bool) -> bool:
         """Whether all of ``image`` arrived; raises if not and this was the ``last`` attempt."""
+        self._awake()
         try:
             for start in range(0, len(image), LOAD_CHUNK):
                 chunk = image[start : start + LOAD_CHUNK]

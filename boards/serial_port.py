@@ -5,7 +5,19 @@ import time
 
 from gategrad.errors import GategradError
 
+try:
+    import termios
+
+    #: What a pulled cable raises in calls that pyserial hands on as they are.
+    _POSIX_ERRORS: tuple[type[Exception], ...] = (termios.error,)
+except ImportError:  # another system
+    _POSIX_ERRORS = ()
+
 MISSING = "the serial port needs pyserial: pip install 'gategrad[serial]'"
+
+
+class NoSuchRate(GategradError):
+    """A port cannot do a baud rate."""
 
 
 class SerialPort:
@@ -17,7 +29,7 @@ class SerialPort:
             import serial
         except ImportError:
             raise GategradError(MISSING) from None
-        self._errors = (serial.SerialException, OSError)
+        self._errors = (serial.SerialException, OSError, *_POSIX_ERRORS)
         self.name = port
         try:
             self._serial = serial.Serial(port, baud, timeout=0, write_timeout=5, exclusive=True)
@@ -51,12 +63,18 @@ class SerialPort:
             raise self._lost(error) from error
 
     def change(self, baud: int) -> None:
-        """From now on ``baud`` bits per second."""
+        """From now on ``baud`` bits per second. Raises :class:`NoSuchRate` if it cannot do that,
+        and stays as it was."""
+        before = self._serial.baudrate
         try:
             self._serial.flush()
             self._serial.baudrate = baud
         except (*self._errors, ValueError) as error:
-            raise self._lost(error) from error
+            try:
+                self._serial.baudrate = before
+            except (*self._errors, ValueError):
+                raise self._lost(error) from error
+            raise NoSuchRate(f"{self.name} cannot be used at {baud} baud: {error}") from error
 
     def close(self) -> None:
         self._serial.close()

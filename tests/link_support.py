@@ -16,12 +16,17 @@ class SumCore(wiring.Component):
     """Outputs ``s + weights, -s, s, ...`` for ``s`` the sum of a frame's inputs.
 
     ``weights`` is the sum of the bytes loaded, modulo 256. ``pause`` cycles pass between beats.
+    Results come when ``together`` frames have.
     """
 
     # Tests that refuse a core never elaborate it.
     _MustUse__silence = True
 
-    def __init__(self, inputs=4, outputs=3, i_width=8, i_lanes=1, o_lanes=1, load_bytes=0, pause=0):
+    def __init__(
+        self, inputs=4, outputs=3, i_width=8, i_lanes=1, o_lanes=1, load_bytes=0, pause=0,
+        together=1,
+    ):  # fmt: skip
+        self.frames_at_once = together
         self.inputs, self.outputs, self.pause = inputs, outputs, pause
         self.load_bytes = load_bytes
         ports = {
@@ -56,11 +61,18 @@ class SumCore(wiring.Component):
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [taken.eq(taken + 1), wait.eq(self.pause)]
             m.d.sync += total.eq(total + sum(self.i.p[k] for k in range(i_lanes)))
+        # Frames whose results may go, once their company is there.
+        come, due, whole, left = Signal(range(self.frames_at_once)), Signal(4), Signal(), Signal()
+        m.d.comb += whole.eq(self.i.valid & self.i.ready & (taken == i_beats - 1))
+        complete = whole & (come == self.frames_at_once - 1)
+        m.d.sync += due.eq(due + Mux(complete, self.frames_at_once, 0) - left)
+        with m.If(whole):
+            m.d.sync += come.eq(Mux(complete, 0, come + 1))
         with m.If((taken == i_beats) & ~held):
             m.d.sync += [result.eq(total), held.eq(1), taken.eq(0), total.eq(0)]
 
         with m.If(~self.o.valid):
-            m.d.sync += self.o.valid.eq(held)
+            m.d.sync += self.o.valid.eq(held & (due != 0))
         for lane in range(o_lanes):
             place = Signal(range(self.outputs + o_lanes), name=f"place{lane}")
             m.d.comb += place.eq(given * o_lanes + lane)
@@ -71,6 +83,7 @@ class SumCore(wiring.Component):
             m.d.sync += [given.eq(given + 1), self.o.valid.eq(0)]
             with m.If(given == o_beats - 1):
                 m.d.sync += [given.eq(0), held.eq(0)]
+                m.d.comb += left.eq(1)
         return m
 
     def expected(self, x, weights=0):
