@@ -196,6 +196,9 @@ class Link(Exchange):
                 yield from self._learned_from(waiting, identity)
             if not waiting:
                 self._awake()
+            if label is not None:
+                # Weights that were loaded are not the device's any more.
+                self._image = None
             sample = _Sample(turn, frame, label)
             sample.sequence = self._send(*sample.request)
             waiting.append(sample)
@@ -269,7 +272,10 @@ class Link(Exchange):
 
     def learned(self) -> int:
         """From how many samples the device has learned since its weights were set."""
-        return self.counters()[LEARNED]
+        counters = self.counters()
+        if len(counters) <= LEARNED:
+            raise GategradError("the device does not say from how many samples it has learned")
+        return counters[LEARNED]
 
     def read(
         self, progress: Callable[[int, int], None] = lambda done, total: None

@@ -101,12 +101,17 @@ class BuildReport:
             fields = json.loads(path.read_text())
             usage = {name: Usage(**item) for name, item in fields.pop("resources").items()}
             image = fields.pop("flash", None)
-            return cls(**fields, resources=usage, flash=Stored(**image) if image else None)
+            report = cls(**fields, resources=usage, flash=Stored(**image) if image else None)
+            if not (isinstance(report.baud, int) and 0 < report.baud < 1 << 31):
+                raise ValueError(f"baud is {report.baud!r}")
+            if not all(isinstance(s, str) for s in (report.board, report.bitstream, report.model)):
+                raise ValueError("board, bitstream and model are names")
+            return report
         except FileNotFoundError:
             raise GategradError(
                 f"{path} does not exist: {directory} is not the output of `gategrad build`"
             ) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise GategradError(
                 f"{path} is not a build report ({error}); build again to repair it"
             ) from error

@@ -260,6 +260,9 @@ def weights_for(
 
 def _together(summary: Path) -> int:
     try:
-        return int(json.loads(read_bytes(summary))["samples_together"])
-    except (ValueError, KeyError, TypeError) as error:
+        together = json.loads(read_bytes(summary))["samples_together"]
+        if together not in (1, 2):
+            raise ValueError("samples_together is 1 or 2")
+        return int(together)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GategradError(f"{summary} is no summary of a build ({error}); build again") from None

@@ -160,7 +160,14 @@ def connect_trainer(
         raise GategradError("name the folder of the bitstream that learns (build)")
     link = open_link(port, baud or (report.baud if report else None), found, report)
     try:
-        expect(link.identify(), file.hash)
+        identity = link.identify()
+        expect(identity, file.hash)
+        held = identity.load_bytes, identity.counters
+        if held != (file.image.size, len(file.counters)):
+            raise GategradError(
+                f"the device has {held[0]} bytes of weights and {held[1]} counters, not "
+                f"{file.image.size} and {len(file.counters)}: trainer.json is damaged; build again"
+            )
         link.speed_up()
     except BaseException:
         link.close()

@@ -82,14 +82,19 @@ class TrainerFile:
             layers = {name: _Folding(int(row["pe"]), int(row["simd"])) for name, row in rows}
             if any(not 0 < n < 1 << 16 for f in layers.values() for n in (f.pe, f.simd)):
                 raise ValueError("pe and simd are between 1 and 65535")
+            frac = int(said["loss_frac"])
+            if not 0 <= frac <= 64:
+                raise ValueError("loss_frac is between 0 and 64")
+            counters = tuple(map(str, said["counters"]))
+            if not {"learned", "right", "loss"} <= set(counters):
+                raise ValueError("counters have no learned, right or loss")
             model = Model.load(Path(folder, MODEL))
-            return cls(
-                model, WeightImage.of(model, layers), tuple(map(str, said["counters"])),
-                int(said["loss_frac"]), str(said["hash"]),
-            )  # fmt: skip
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            image = WeightImage.of(model, layers)
+            return cls(model, image, counters, frac, str(said["hash"]))
+        except (
+            ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+        ) as error:  # fmt: skip
             raise GategradError(f"{path} is damaged ({error!r}); build again") from None
-
 
 @dataclass(frozen=True)
 class _Folding:

@@ -11,6 +11,7 @@ from test_learn_build import small
 
 import gategrad
 from gategrad import GategradError
+from gategrad.boards.protocol import Request, encode
 from gategrad.cli import cli, main
 from gategrad.learn_build import plan_trainer, trainer_top
 from gategrad.learn_device import LearningDevice, connect_trainer
@@ -174,12 +175,42 @@ def test_a_damaged_folder(board, tmp_path):
     shutil.copytree(folder, tmp_path / "copy")
     path = tmp_path / "copy" / "trainer.json"
     text = path.read_text()
-    for broken in ("{", text.replace('"pe"', '"ep"'), text.replace('"pe": ', '"pe": -')):
+    for broken in (
+        "{",
+        "[" * 100_000,
+        text.replace('"pe"', '"ep"'),
+        text.replace('"pe": ', '"pe": -'),
+        text.replace('"pe": ', '"pe": 1e999, "p": '),
+        text.replace('"loss_frac": ', '"loss_frac": 1000000000'),
+        text.replace('"learned"', '"lerned"'),
+    ):
         path.write_text(broken)
         with pytest.raises(GategradError, match=r"trainer\.json is damaged"):
             TrainerFile.read(path.parent)
     with pytest.raises(GategradError, match=r"has no trainer\.json"):
         TrainerFile.read(tmp_path)
+    path.write_text(text.replace('"seen",', ""))
+    with pytest.raises(GategradError, match=r"trainer\.json is damaged; build again"):
+        connect_trainer(board[0].port, build=path.parent)
+    path.write_text(text)
+    report = tmp_path / "copy" / "build.json"
+    said = report.read_text()
+    for broken in (said.replace('"baud": ', '"baud": -'), "[" * 100_000):
+        report.write_text(broken)
+        with pytest.raises(GategradError, match="is not a build report"):
+            gategrad.connect(board[0].port, build=path.parent)
+
+
+def test_a_board_that_forgot_what_it_learned_is_not_given_its_first_weights(board, device):
+    """Results would be those of a network that has learned nothing."""
+    _, _, data, _, _ = board
+    device.step(data.x_train[:4], data.y_train[:4])
+    image = device.file.image.to_bytes(device.file.model)
+    device.link.transport.write(encode(Request.LOAD, 1, bytes(4) + image[:1024])[:-1])
+    with pytest.raises(GategradError, match="the weights are not loaded"):
+        device.predict(data.x_train[:4])
+    device.load_weights()
+    assert (device.forward(data.x_train[:4]) == device.file.model.forward(data.x_train[:4])).all()
 
 
 def test_no_port_is_named(monkeypatch):
