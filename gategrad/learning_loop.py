@@ -100,6 +100,8 @@ def learn(
     settings = settings or network.learning
     if backend not in BACKENDS:
         raise GategradError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if resume and backend not in ("float", "numpy"):
+        raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
     check_labels(network, data)
     x, y = data.x_train[:samples], data.y_train[:samples]
     wanted = real_targets(network, data, settings.loss)
@@ -124,8 +126,6 @@ def learn(
     device = None if backend in ("float", "numpy") else (gateware or _simulator(backend))(
         learning, values
     )
-    if device and resume:
-        raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
     start = Checkpoint(_key(network, settings, learning, data, backend, len(x)))
     if resume:
         start = Checkpoint.load(resume, start.key)

@@ -155,9 +155,12 @@ def test_weights_of_a_build(tmp_path):
     (tmp_path / "weights.bin").write_bytes(bytes(range(9)))
     (tmp_path / "summary.json").write_text('{"samples_together": 2}')
     assert device.weights_for(model, None, 9, tmp_path) == (bytes(range(9)), 2)
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(GategradError, match=r"summary\.json is no summary of a build "):
-        device.weights_for(model, None, 9, tmp_path)
+    with pytest.raises(GategradError, match="another bitstream is in it; gategrad flash"):
+        device.weights_for(model, None, 7, tmp_path)
+    for broken in ("{}", '{"samples_together": 1e999}', '{"samples_together": 3}', "[" * 100_000):
+        (tmp_path / "summary.json").write_text(broken)
+        with pytest.raises(GategradError, match=r"summary\.json is no summary of a build "):
+            device.weights_for(model, None, 9, tmp_path)
     with pytest.raises(GategradError, match=r"gone.weights\.bin: no such file"):
         device.weights_for(model, None, 9, tmp_path / "gone")
 

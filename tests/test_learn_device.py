@@ -213,6 +213,20 @@ def test_a_board_that_forgot_what_it_learned_is_not_given_its_first_weights(boar
     assert (device.forward(data.x_train[:4]) == device.file.model.forward(data.x_train[:4])).all()
 
 
+def test_a_port_is_let_go_when_weights_do_not_arrive(board, monkeypatch):
+    virtual, network, data, *_, folder = board
+
+    def broken(*_, **__):
+        raise GategradError("a memory is broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LearningDevice, "load_weights", broken)
+        with pytest.raises(GategradError, match="a memory is broken") as caught:
+            gategrad.learn(network, data, backend="board", port=virtual.port, build=folder)
+    with gategrad.connect(virtual.port, build=folder) as device:  # while the error is still held
+        assert caught and device.identify().classes == 2
+
+
 def test_no_port_is_named(monkeypatch):
     monkeypatch.setattr("gategrad.device.find_ports", lambda: [])
     with pytest.raises(GategradError, match="no serial port of a board is there: is it plugged in"):
