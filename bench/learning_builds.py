@@ -19,20 +19,20 @@ from gategrad.learning_formats import learning_model
 
 #: Networks of examples/, boards, and what differs from [learn]: multipliers of an iCE40UP5K take 16
 #: bits, with a sign and the 1.0 that biases have for an input; gradients of batches do not fit it,
-#: nor do sigmoids of more than 10 bits, which are chords and not tables.
-BUILDS: list[tuple[str, str, dict[str, int]]] = [
+#: nor do sigmoids of more than 10 bits, which are chords and not tables, with a generator of noise.
+BUILDS: list[tuple[str, str, dict[str, Any]]] = [
     ("mnist", "ulx3s-85f", {}),
     ("mnist", "ulx3s-85f", {"batch": 1}),
     ("digits", "ulx3s-25f", {}),
     ("digits", "icebreaker", {"batch": 1, "activation_bits": 14}),
     ("perceptron", "icebreaker", {}),
-    ("xor", "icebreaker", {"activation_bits": 10}),
+    ("xor", "icebreaker", {"activation_bits": 10, "rounding": "nearest"}),
 ]
 #: Units of the middle layer of 64-N-10, and numbers of layers of 32 units, for 64 multipliers.
 WIDTHS, DEPTHS = (16, 32, 64, 128, 256), (1, 2, 4, 8)
 
 
-def named(name: str, board: str, changes: dict[str, int]) -> str:
+def named(name: str, board: str, changes: dict[str, Any]) -> str:
     """The name of a case."""
     batch = f" batch {changes['batch']}" if "batch" in changes else ""
     return f"learning: {name}{batch} on {board}"
@@ -45,7 +45,7 @@ def data_for(name: str, network: Network) -> Dataset:
     return data_of({"mnist": "mnist-full"}.get(name, name), network)
 
 
-def plan_of(name: str, board: str, changes: dict[str, int]) -> tuple[LearnPlan, Dataset]:
+def plan_of(name: str, board: str, changes: dict[str, Any]) -> tuple[LearnPlan, Dataset]:
     """The plan that ``gategrad trainer`` makes, and its data."""
     network = network_of(name)
     data = data_for(name, network)
@@ -54,7 +54,7 @@ def plan_of(name: str, board: str, changes: dict[str, int]) -> tuple[LearnPlan, 
     return plan_learning(learning, find_board(board)), data
 
 
-def built(folder: Path, name: str, board: str, changes: dict[str, int]) -> dict[str, Any]:
+def built(folder: Path, name: str, board: str, changes: dict[str, Any]) -> dict[str, Any]:
     """A bitstream, and its cycles and weights in Verilator; what is refused says why."""
     try:
         plan, data = plan_of(name, board, changes)

@@ -12,6 +12,10 @@ from gategrad.boards.protocol import LABEL_BYTES, LOAD_CHUNK, SYNC, ErrorCode, R
 SILENCES = 16
 
 
+#: Bits of an address within a piece.
+PIECE_BITS = LOAD_CHUNK.bit_length() - 1
+
+
 class Receiver(wiring.Component):
     """Requests from bytes: feeds the core as they arrive, asks for a reply when the CRC is known.
 
@@ -80,9 +84,19 @@ class Receiver(wiring.Component):
             self.job.p.drain.eq((fed & (error != 0)) | company),
         ]
         label, turn = Signal(8 * LABEL_BYTES), Signal(8)
+        # Of a READ's address, a TRAIN's label and its number: known a cycle after them.
+        index, wrong = Signal(2), Signal()
+        beyond, unknown, early = (Signal(name=name) for name in ("beyond", "unknown", "early"))
         if learns:
             m.d.comb += self.job.p.tail.eq(self.piece == shape.pieces - 1)
-            m.d.sync += self.restart.eq(0)
+            m.d.sync += [
+                self.restart.eq(0),
+                beyond.eq(self.piece > shape.pieces - 1),
+                unknown.eq(label > shape.classes - 1),
+                early.eq(sequence != turn),
+                # A byte is there for longer than the cycle in which it is valid.
+                wrong.eq(Cat((index == k) & self._beside(k).any() for k in range(4)).any()),
+            ]
             with m.If(self.restart):
                 m.d.sync += turn.eq(0)
             with m.If(self.label.valid & self.label.ready):
@@ -157,7 +171,7 @@ class Receiver(wiring.Component):
                         m.d.sync += fault.eq(ErrorCode.BUSY)
             if learns:
                 with m.Case(Request.TRAIN):
-                    self._admits(m, fault, fits["taught"], pad, sequence != turn)
+                    self._admits(m, fault, fits["taught"], pad, early)
                 with m.Case(Request.READ, Request.COUNTERS):
                     with m.If(~Mux(kind == Request.READ, fits["place"], fits["empty"])):
                         m.d.sync += fault.eq(ErrorCode.LENGTH)
@@ -251,7 +265,8 @@ class Receiver(wiring.Component):
             if loads:
                 self._load(m, fail, silent, position)
             if learns:
-                self._learn(m, fail, silent, (kind == Request.TRAIN) & (error == 0), label, turn)
+                learned = (kind == Request.TRAIN) & (error == 0)
+                self._learn(m, fail, silent, learned, label, turn, index, wrong)
 
             def ended():
                 """Where a frame goes whose last bytes were right, wrong or missing."""
@@ -284,9 +299,9 @@ class Receiver(wiring.Component):
                         with m.If(position == shape.load_bytes):
                             m.d.sync += [position.eq(0), self.loaded.eq(1)]
                     if learns:
-                        with m.If((kind == Request.READ) & (self.piece > shape.pieces - 1)):
+                        with m.If((kind == Request.READ) & beyond):
                             m.d.sync += error.eq(ErrorCode.ADDRESS)
-                        with m.If((kind == Request.TRAIN) & (label > shape.classes - 1)):
+                        with m.If((kind == Request.TRAIN) & unknown):
                             m.d.sync += error.eq(ErrorCode.LABEL)
             with m.State("REPLY"):
                 m.d.comb += self.job.valid.eq(1)
@@ -303,6 +318,11 @@ class Receiver(wiring.Component):
                         m.next = "REPLY"
         return m
 
+    def _beside(self, k):
+        """Bits of an address' byte ``k`` that are 0 in that of a piece."""
+        bits = [n for n in range(8) if not 0 <= 8 * k + n - PIECE_BITS < len(self.piece)]
+        return Cat(self.byte[n] for n in bits)
+
     def _admits(self, m, fault, fits, pad, early):
         """What keeps a sample out."""
         with m.If(~fits):
@@ -314,9 +334,9 @@ class Receiver(wiring.Component):
         with m.Elif(early):
             m.d.sync += fault.eq(ErrorCode.ORDER)
 
-    def _learn(self, m, fail, silent, learned, label, turn):
+    def _learn(self, m, fail, silent, learned, label, turn, index, wrong):
         """States of TRAIN and READ behind the inputs: a label, and which piece of the weights."""
-        index, byte = Signal(2), self.byte
+        byte = self.byte
         with m.State("LABEL"):
             with m.If(self.byte_valid):
                 m.d.sync += [label.eq(Cat(label, byte)[8:]), index.eq(index + 1)]
@@ -338,17 +358,11 @@ class Receiver(wiring.Component):
         with m.State("PLACE"):
             with m.If(self.byte_valid):
                 m.d.sync += index.eq(index + 1)
-                low = LOAD_CHUNK.bit_length() - 1
-                wrong = Signal()
                 for k in range(4):
                     with m.If(index == k):
                         for bit in range(8):
-                            place = 8 * k + bit - low
-                            if 0 <= place < len(self.piece):
-                                m.d.sync += self.piece[place].eq(byte[bit])
-                            else:
-                                with m.If(byte[bit]):
-                                    m.d.comb += wrong.eq(1)
+                            if 0 <= (at := 8 * k + bit - PIECE_BITS) < len(self.piece):
+                                m.d.sync += self.piece[at].eq(byte[bit])
                 with m.If(wrong):
                     m.d.sync += index.eq(0)
                     fail(ErrorCode.ADDRESS, "REPLY")

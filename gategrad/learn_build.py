@@ -24,7 +24,7 @@ from gategrad.learning_formats import learning_model
 from gategrad.output import output_folder
 from gategrad.plan import FIELDS
 from gategrad.trainer_file import TrainerFile
-from gategrad.verbs import SUMMARY, as_board
+from gategrad.verbs import SUMMARY, TRAINER_LINK, as_board
 
 #: Connections up to which nextpnr's first router finishes designs that learn: of 85,000 it made 131
 #: MHz on an 85F, where the second router left 89.
@@ -61,7 +61,10 @@ class BuiltTrainer:
         """Plain JSON; resources are estimates where nothing was built."""
         plan, report = self.plan, self.report
         board, cycles = plan.board, plan.cycles
-        used: Mapping[str, int] = dataclasses.asdict(plan.cost)
+        estimate = plan.cost
+        if board:
+            estimate += TRAINER_LINK[board.technology.family]
+        used: Mapping[str, int] = dataclasses.asdict(estimate)
         hz: float | None = board.default_hz if board else None
         if report:
             hz = report.frequency
@@ -92,7 +95,7 @@ class BuiltTrainer:
         }  # fmt: skip
         if report:
             answer |= {
-                "estimate": dataclasses.asdict(plan.cost), "fmax_mhz": report.fmax / 1e6,
+                "estimate": dataclasses.asdict(estimate), "fmax_mhz": report.fmax / 1e6,
                 "clock_mhz": report.frequency / 1e6, "bitstream": report.bitstream,
                 "transport": report.transport, "baud": report.baud,
             }  # fmt: skip

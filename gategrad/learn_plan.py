@@ -20,7 +20,7 @@ from gategrad.model import Node
 from gategrad.plan import FIELDS
 from gategrad.trainer import IN_FLIGHT, Trainer
 from gategrad.trainer_drops import waiting
-from gategrad.verbs import FILL, LINK, MOST_DSPS
+from gategrad.verbs import FILL, MOST_DSPS, TRAINER_LINK
 
 #: Multipliers of a plan that no board limits.
 PORTABLE_MULTIPLIERS = 64
@@ -357,7 +357,7 @@ class _Plans:
             return ""
         have = self.board.resources
         have = replace(have, luts=int(FILL * have.luts))
-        need = self.cost(plan) + LINK[self.technology.family]
+        need = self.cost(plan) + TRAINER_LINK[self.technology.family]
         return next((f for f in FIELDS if getattr(need, f) > getattr(have, f)), "")
 
     def refusal(self, plan: LearnPlan, most: int) -> str:
@@ -366,7 +366,7 @@ class _Plans:
         short = self.short(plan)
         if self.board is None or not short:
             return f"{where}: {plan.multipliers} layers with weights, but {most} multipliers"
-        need = self.cost(plan) + LINK[self.technology.family]
+        need = self.cost(plan) + TRAINER_LINK[self.technology.family]
         have = self.board.resources
         limit = f"{FILL:.0%} of its {have.luts}" if short == "luts" else getattr(have, short)
         parts = plan.trainer(known=False).parts

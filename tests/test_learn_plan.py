@@ -155,7 +155,9 @@ def test_refuses_what_does_not_fit():
 def test_small_layers_do_without_multipliers_that_are_short():
     """Three for each sigmoid and one for the loss leave one of the eight."""
     layers = (Dense(2, activation="sigmoid", name="a"), Dense(1, activation="sigmoid", name="b"))
-    learning, _, _ = dense(*layers, loss="squared_error", batch=1, activation_bits=14)
+    learning, _, _ = dense(
+        *layers, loss="squared_error", batch=1, activation_bits=12, rounding="nearest"
+    )
     plan = plan_learning(learning, find_board("icebreaker"))
     assert {name: f.multiplier for name, f in plan.foldings.items()} == {"a": "dsp", "b": "logic"}
     assert plan.cost.dsps <= 8
