@@ -30,7 +30,7 @@ PAUSE = 0.1
 FAST_FOR = 0.4
 #: Seconds of waiting at a time, and for a reply at least.
 SLICE, LEAST = 0.01, 0.2
-#: How many times that to listen for any frame.
+#: How many times that to listen for any frame, and longer on a slow line.
 HEARING = 20
 #: Bits per second that boards offer as their fast rate.
 FAST_RATES = (3_000_000,)
@@ -168,8 +168,9 @@ class Exchange:
         self._decoder.reset()
         self._frames.clear()
         self.transport.write(encode(Request.PING, 0))
-        # A reply to something earlier may come first.
-        reads = (self.transport.read(self._decoder.missing, SLICE) for _ in range(HEARING))
+        # A reply to something earlier may come first, and a line may be slow.
+        slices = HEARING + int(2 * FRAMING * self._pace / SLICE)
+        reads = (self.transport.read(self._decoder.missing, SLICE) for _ in range(slices))
         return any(self._decoder.feed(data) for data in reads)
 
     def _change(self, baud: int) -> None:

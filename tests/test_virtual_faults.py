@@ -292,20 +292,26 @@ def test_another_model_or_version():
 
 def test_a_line_that_is_slow_for_identify_is_waited_for():
     """As that of a virtual board whose design is so large that a byte takes milliseconds."""
-    identity = Identity(VERSION, MODEL, 1, 8, False, 1, 8, False, 300, True)
-    decoder = Decoder()
+    identity = Identity(
+        VERSION, MODEL, 1, 8, False, 1, 8, False, 300, True, fast_baud=3_000_000
+    )  # fmt: skip
+    decoder, seconds = Decoder(), [0.005]
 
     def answer(data):
         out = b""
         for frame in decoder.feed(data):
             reply = identity.pack() if frame.kind == Request.IDENTIFY else b""
-            time.sleep(0.005 * (16 + len(frame.payload) + len(reply)))
+            time.sleep(seconds[0] * (16 + len(frame.payload) + len(reply)))
             out += encode(frame.kind | REPLY, frame.sequence, reply)
         return out
 
     with Stranger(answer) as slow, connect(slow.port, 1_000_000, MODEL) as link:
         link.load(bytes(300))  # 1.6 s, where one second is the usual limit
         assert link.repeated == 0
+        seconds[0] = 0.018
+        link.identify()
+        assert link._hears()  # after 0.3 s, where 0.2 are the usual limit
+        assert link.speed_up() == 3_000_000 and link.repeated == 0
 
 
 # Ports
