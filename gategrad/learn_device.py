@@ -103,7 +103,13 @@ class LearningDevice(Device):
         before, seconds = self.counters, self.seconds
         outputs = self.step(x, labels, progress)
         after = self.counters
-        learned = max(1, after["learned"] - before["learned"])
+        learned, wanted = after["learned"] - before["learned"], np.asarray(labels) != NO_LABEL
+        if learned != wanted.sum():
+            raise GategradError(
+                f"the board says that it learned from {learned} of {wanted.sum()} samples: it was "
+                "started again meanwhile; load the weights and train again"
+            )
+        learned = max(1, learned)
         loss = (after["loss"] - before["loss"]) / (learned << self.file.loss_frac)
         right = (after["right"] - before["right"]) / learned
         return Trained(outputs, loss, right, len(outputs), self.seconds - seconds)

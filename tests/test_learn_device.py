@@ -244,6 +244,15 @@ def test_the_port_that_answers_is_found(board, monkeypatch, tmp_path):
         gategrad.connect(build=folder)
 
 
+def test_a_board_that_was_started_again_in_between_is_noticed(board, device, monkeypatch):
+    """Even where the numbers of samples are equal in the byte that a request carries."""
+    _, _, data, _, _ = board
+    real = device.step
+    monkeypatch.setattr(device, "step", lambda *_: (real(*_), device.load_weights())[0])
+    with pytest.raises(GategradError, match="learned from 0 of 4 samples: it was started again"):
+        device.train(data.x_train[:4], data.y_train[:4])
+
+
 def test_lost_outputs_are_masked(board, device, monkeypatch):
     _, _, data, _, _ = board
     real = device.link.train_many
