@@ -43,7 +43,7 @@ def forward(operation: Any, layer: Any, params, x: np.ndarray, noise: Noise):
         own = dropconnect.masked(params, factor)
         out, saved = operation.forward(layer, own, [x[n : n + 1]])
         outs.append(out)
-        for kept, value in zip((found.factors, found.params, found.saved), (factor, own, saved),
-                               strict=True):  # fmt: skip
-            kept.append(value)
+        found.factors.append(factor)
+        found.params.append(own)
+        found.saved.append(saved)
     return np.concatenate(outs), found

@@ -151,9 +151,9 @@ void Model::deliver(State &s, uint8_t byte) {
     uint8_t bytes[2] = {byte, uint8_t(chance(s))};
     const ssize_t count = 1 + fault(s, s.insert);
     // As with a real port, what a host does not fetch is lost once the buffer is full.
+    ++s.sent;  // before a host can have seen it
     const ssize_t done = write(int(s.master), bytes, count);
     s.lost += count - std::max<ssize_t>(0, done);
-    ++s.sent;
 }
 
 void Model::bits_in(State &s, int64_t now) {

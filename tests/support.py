@@ -1,6 +1,7 @@
 """The harness of every component test: streams in, streams out, random stalls, the rules."""
 
 import random
+import signal
 
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
@@ -159,3 +160,8 @@ def _run(dut, inputs, outputs, seed, stall_i, stall_o, timeout):
         sim.add_testbench(collector(index))
     sim.run()
     return got, cycles_i, cycles_o
+
+
+def interruptible() -> None:
+    """Of a child process: a job in the background is started with interrupts ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

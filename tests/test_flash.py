@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from flash_support import bitstream, built
+from support import interruptible
 
 from gategrad.boards import find_board
 from gategrad.boards.bitstream import check_bitstream
@@ -262,7 +263,7 @@ def test_an_interruption_is_reported(tools, tmp_path):
     process = subprocess.Popen(
         [subprocess_python(), "-c", code, "flash", str(tmp_path / "out")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+        preexec_fn=interruptible, env={**os.environ, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
     )  # fmt: skip
     try:
         seen = ""

@@ -197,7 +197,7 @@ def test_weights_are_there_without_a_host():
 def test_without_a_right_image_the_host_loads(data):
     core, board = booted(data)
     board.controller.advance(5000)
-    link = host(board, retries=0)
+    link = host(board, retries=1)
     assert not link.identify().loaded
     with pytest.raises(DeviceError, match="weights are not loaded"):
         link._request(3, bytes(4), 10)

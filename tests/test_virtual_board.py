@@ -15,6 +15,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from link_support import MODEL, SumCore, unsigned_bytes
 from small_models import digits
+from support import interruptible
 
 from gategrad import GategradError, device
 from gategrad.boards import boards, find_board
@@ -289,17 +290,20 @@ def test_the_command_serves_until_interrupted(tmp_path):
                "--frequency", "12"]  # fmt: skip
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
-        env=os.environ | {"COLUMNS": "100"},
+        env=os.environ | {"COLUMNS": "100"}, preexec_fn=interruptible,
     )  # fmt: skip
-    text = ""
-    while not text.endswith("}\n") and process.poll() is None:
-        text += process.stdout.readline()
-    said = json.loads(text)
-    assert said["board"] == "icebreaker" and model.hash.startswith(said["hash"])
-    data = load_data("digits")
-    x = data.x_test[:3]
-    with device.connect(said["port"], model, baud=said["baud"]) as found:
-        assert device.run(found, model, x).mismatches == 0
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    try:
+        text = ""
+        while not text.endswith("}\n") and process.poll() is None:
+            text += process.stdout.readline()
+        said = json.loads(text)
+        assert said["board"] == "icebreaker" and model.hash.startswith(said["hash"])
+        data = load_data("digits")
+        x = data.x_test[:3]
+        with device.connect(said["port"], model, baud=said["baud"]) as found:
+            assert device.run(found, model, x).mismatches == 0
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0 and "switched off after" in errors
