@@ -13,7 +13,7 @@ from gategrad.cli_options import (
     model_argument,
     port_options,
     samples_option,
-    writable,
+    writable_if_given,
 )
 from gategrad.console import Stages, err, out
 from gategrad.device import open_link
@@ -92,12 +92,10 @@ def identify(
         out.print(f"{name.replace('_', ' ')}: {count:,}")
 
 
-def _checked(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
-    return writable(context, option, path) if path else None
-
-
 @click.command()
-@click.option("-o", "--output", callback=_checked, help="MODEL to write, with the board's weights.")
+@click.option(
+    "-o", "--output", callback=writable_if_given, help="MODEL to write, with the board's weights."
+)
 @click.option("--load", help="MODEL whose weights to write into the board first.")
 @port_options
 @as_json

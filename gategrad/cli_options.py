@@ -44,6 +44,13 @@ def writable(context: click.Context, option: click.Parameter, path: str) -> str:
     return path
 
 
+def writable_if_given(
+    context: click.Context, option: click.Parameter, path: str | None
+) -> str | None:
+    """The same of a file that need not be named."""
+    return writable(context, option, path) if path else None
+
+
 model_output_option = click.option(
     "-o", "--output", required=True, callback=writable, help="MODEL file to write (.npz)."
 )

@@ -9,7 +9,7 @@ from gategrad.cli_options import (
     emit,
     model_output_option,
     port_options,
-    writable,
+    writable_if_given,
 )
 from gategrad.console import Stages, err, out, table
 from gategrad.data import load_data
@@ -18,10 +18,6 @@ from gategrad.graph import Network
 from gategrad.learning_loop import BACKENDS, Run
 
 SHOWN = 20
-
-
-def _checked(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
-    return writable(context, option, path) if path else None
 
 
 @click.command()
@@ -36,7 +32,9 @@ def _checked(context: click.Context, option: click.Parameter, path: str | None) 
 @click.option(
     "--samples", type=click.IntRange(1), help="With --backend: of each epoch, at most."
 )
-@click.option("--checkpoint", callback=_checked, help="With --backend: file to write on the way.")
+@click.option(
+    "--checkpoint", callback=writable_if_given, help="With --backend: file to write on the way."
+)
 @click.option("--resume", help="With --backend: checkpoint to go on from, and to write.")
 @port_options
 @as_json

@@ -3,7 +3,7 @@
 bytes."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
 from gategrad.boards.coreshape import BYTE_STREAM
@@ -42,10 +42,9 @@ class LearnCore(wiring.Component):
         self.counter_names = list(trainer.counters)
         self.counters = len(self.counter_names)
         pieces = -(-self.load_bytes // LOAD_CHUNK)
-        label = data.StructLayout({"learn": 1, "value": range(max(2, self.classes))})
         super().__init__({
             "i": In(tensor_stream(model.input.format)), "o": Out(tensor_stream(model.out)),
-            "label": In(stream.Signature(label)), "load": In(BYTE_STREAM),
+            "label": In(stream.Signature(trainer.admission.label)), "load": In(BYTE_STREAM),
             "dump": Out(BYTE_STREAM), "dumping": In(1), "piece": In(range(pieces)),
             "counter": Out(8), "counter_byte": In(range(max(2, COUNTER_BYTES * self.counters))),
             "idle": Out(1), "restart": In(1),
@@ -73,12 +72,7 @@ class LearnCore(wiring.Component):
             connect(m, register.o, trainer.i)
         connect(m, trainer.o, out.i)
         connect(m, out.o, flipped(self.o))
-        m.d.comb += [
-            trainer.i_label.valid.eq(self.label.valid),
-            trainer.i_label.payload.learn.eq(self.label.p.learn),
-            trainer.i_label.payload.value.eq(self.label.p.value),
-            self.label.ready.eq(trainer.i_label.ready),
-        ]
+        connect(m, flipped(self.label), trainer.i_label)
         self._load(m)
         self._dump(m)
         self._count(m)
