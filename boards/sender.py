@@ -192,13 +192,18 @@ class Sender(wiring.Component):
                 m.d.comb += [byte.eq(job.error)]
                 with m.If(sent):
                     m.next = "CRC"
-            with m.State("IDENTITY"):
-                m.d.comb += [byte.eq(answer[index])]
-                with m.If(sent):
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(identity_ends):
-                        m.d.sync += index.eq(0)
-                        m.next = "CRC"
+
+            def run(state, value, ends, following):
+                """A state that sends bytes, ``index`` after ``index``, until ``ends``."""
+                with m.State(state):
+                    m.d.comb += byte.eq(value)
+                    with m.If(sent):
+                        m.d.sync += index.eq(index + 1)
+                        with m.If(ends):
+                            m.d.sync += index.eq(0)
+                            m.next = following
+
+            run("IDENTITY", answer[index], identity_ends, "CRC")
             with m.State("OUTPUTS"):
                 m.d.comb += [
                     byte.eq(wide.as_unsigned().word_select(part, 8)),
@@ -210,13 +215,7 @@ class Sender(wiring.Component):
                         m.d.sync += part.eq(0)
                         with m.If(ended):
                             m.next = "CLASS"
-            with m.State("CLASS"):
-                m.d.comb += byte.eq(Mux(index == 0, winner[:8], winner[8:]))
-                with m.If(sent):
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(class_ends):
-                        m.d.sync += index.eq(0)
-                        m.next = "CRC"
+            run("CLASS", Mux(index == 0, winner[:8], winner[8:]), class_ends, "CRC")
             with m.State("CRC"):
                 # The register shifts its second byte down while its first is sent.
                 m.d.comb += [byte.eq(self.crc[:8])]
@@ -230,11 +229,15 @@ class Sender(wiring.Component):
                 m.d.comb += self.switch.eq(1)
                 m.next = "IDLE"
             if learns:
-                self._read(m, byte, index, sent, piece_ends, counters_end)
+                run("COUNTERS", self.counter, counters_end, "CRC")
+                run("PIECE", self.dump.p[0], piece_ends, "LEAVE")
+                piece = fsm.ongoing("PIECE")
+                m.d.comb += [self.dumping.eq(piece), self.dump.ready.eq(sent & piece)]
+                self._rest(m)
         return m
 
-    def _read(self, m, byte, index, sent, piece_ends, counters_end):
-        """States of READ and COUNTERS."""
+    def _rest(self, m):
+        """States before and after READ, and before COUNTERS."""
         # Work that is still to begin may not show yet: a label is on its way to the core.
         rest = Signal(5)
         m.d.sync += rest.eq(0)
@@ -243,17 +246,3 @@ class Sender(wiring.Component):
                 m.d.sync += rest.eq(Mux(self.idle, rest + 1, 0))
                 with m.If(rest.all()):
                     m.next = following
-        with m.State("COUNTERS"):
-            m.d.comb += byte.eq(self.counter)
-            with m.If(sent):
-                m.d.sync += index.eq(index + 1)
-                with m.If(counters_end):
-                    m.d.sync += index.eq(0)
-                    m.next = "CRC"
-        with m.State("PIECE"):
-            m.d.comb += [byte.eq(self.dump.p[0]), self.dumping.eq(1), self.dump.ready.eq(sent)]
-            with m.If(sent):
-                m.d.sync += index.eq(index + 1)
-                with m.If(piece_ends):
-                    m.d.sync += index.eq(0)
-                    m.next = "LEAVE"
