@@ -212,9 +212,13 @@ def simulate(
     """Run the first ``samples`` held-out samples of ``data``, or an array, and compare with golden.
 
     See :func:`gategrad.backends.simulate`; ``backend`` may be ``"board"`` too, with ``where`` it is
-    as for :func:`connect`.
+    as for :func:`connect`, and no ``rate``: its bitstream has one.
     """
     if backend == "board":
+        if rate is not None:
+            raise GategradError(
+                "rate: not of backend board, whose bitstream was built for one; give it to build"
+            )
         port = where.pop("port", None)
         return run(model, port, data, samples=samples, board=board, progress=progress, **where)
     if where:
