@@ -48,10 +48,11 @@ class CoreShape:
     frames_at_once: int = 1
     #: Whether weights are there from the start.
     known: bool = False
-    #: Labels that a sample may have; 0 if the core does not learn. One that does has weights that
-    #: can be read back (``dump``).
+    #: Labels that a sample may have; 0 if the core does not learn.
     classes: int = 0
     counters: int = 0
+    #: Whether the weight image can be read back (``dump``).
+    readable: bool = False
 
     def __post_init__(self):
         identity = self.identity(bytes(8))
@@ -73,11 +74,16 @@ class CoreShape:
             raise GategradError(
                 f"the link carries up to {MAX_COUNTERS} counters, not {self.counters}"
             )
+        if self.readable and not self.load_bytes:
+            raise GategradError(
+                "only weights that LOAD writes can be read back: a readable core needs load_bytes"
+            )
 
     @classmethod
     def of(cls, core) -> "CoreShape":
         """The shape of a generated core: ``core.i``, ``.o``, ``.inputs``, ``.outputs``, and if they
-        are there ``.load_bytes``, ``.frames_at_once``, ``.known``, ``.classes``, ``.counters``."""
+        are there ``.load_bytes``, ``.frames_at_once``, ``.known``, ``.classes``, ``.counters``,
+        ``.readable``."""
 
         def element(port):
             layout = port.payload.shape()
@@ -90,6 +96,7 @@ class CoreShape:
             i_shape, i_lanes, core.inputs, o_shape, o_lanes, core.outputs, load_bytes,
             getattr(core, "frames_at_once", 1), getattr(core, "known", load_bytes == 0),
             getattr(core, "classes", 0), getattr(core, "counters", 0),
+            getattr(core, "readable", False),
         )  # fmt: skip
 
     @property
@@ -106,21 +113,32 @@ class CoreShape:
     def members(self) -> dict[str, wiring.Member]:
         """The ports of the link that a core's of the same names face.
 
-        ``i``, ``o``; with ``load_bytes`` ``load``. If the core learns: ``label`` behind each
-        sample; ``restart``: forget all but the weights, which are loaded next, when ``idle``;
-        ``dumping``: give the weights from piece ``piece`` on by ``dump``, and be at rest some time
-        after it falls; ``counter``: the byte ``counter_byte`` of all counters, two cycles later.
+        ``i``, ``o``; with ``load_bytes`` ``load``. If the core learns or can be read, ``idle``: it
+        is at rest, with no sample in it whose result is still to be taken and no work on weights.
+
+        If it can be read, ``dumping``: give the weights from piece ``piece`` on by ``dump``, and be
+        ``idle`` again some time after it falls. It rises when the core has been ``idle`` for 32
+        cycles, and no sample comes meanwhile.
+
+        If it learns, ``label`` behind each sample; ``restart``: forget all but the weights, which
+        are loaded next, when ``idle``; ``counter``: the byte ``counter_byte`` of all counters, two
+        cycles later.
         """
         ports: dict[str, wiring.Member] = {
             "i": Out(stream.Signature(self.i_layout)), "o": In(stream.Signature(self.o_layout)),
         }  # fmt: skip
         if self.load_bytes:
             ports["load"] = Out(BYTE_STREAM)
+        if self.readable or self.classes:
+            ports["idle"] = In(1)
+        if self.readable:
+            ports |= {
+                "dump": In(BYTE_STREAM), "dumping": Out(1), "piece": Out(range(self.pieces)),
+            }  # fmt: skip
         if self.classes:
             ports |= {
                 "label": Out(stream.Signature(self.label_layout)), "restart": Out(1),
-                "idle": In(1), "dump": In(BYTE_STREAM), "dumping": Out(1),
-                "piece": Out(range(self.pieces)), "counter": In(8),
+                "counter": In(8),
                 "counter_byte": Out(range(max(2, COUNTER_BYTES * self.counters))),
             }  # fmt: skip
         return ports
@@ -140,7 +158,7 @@ class CoreShape:
         return Identity(
             VERSION, model, self.inputs, self.i_shape.width, self.i_shape.signed,
             self.outputs, self.o_shape.width, self.o_shape.signed,
-            self.load_bytes, self.known or self.load_bytes == 0, self.classes, self.classes > 0,
+            self.load_bytes, self.known or self.load_bytes == 0, self.classes, self.readable,
             self.counters, fast_baud, clock_hz,
         )  # fmt: skip
 

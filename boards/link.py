@@ -76,6 +76,7 @@ class Link(wiring.Component):
             sender.crc.eq(crc_tx.crc),
             crc_tx.clear.eq(sender.crc_clear),
             sender.loaded.eq(receiver.loaded),
+            sender.written.eq(receiver.written),
             receiver.reading.eq(sender.reading),
             self.busy.eq(receiver.busy | sender.busy),
         ]
@@ -83,7 +84,7 @@ class Link(wiring.Component):
             self._boot(m, self.boot, receiver, sender)
         else:
             m.d.comb += receiver.sending.eq(sender.busy)
-        if self.shape.classes:
+        if "idle" in self.shape.members:
             m.d.comb += receiver.idle.eq(self.idle)
         wiring.connect(m, receiver.job, sender.job)
         for name, member in self.shape.members.items():

@@ -174,6 +174,8 @@ class Identity:
     fast_baud: int = 0
     #: Of the device, Hz.
     clock_hz: int = 0
+    #: Whether a LOAD was completed since power-up or reset: weights that are there came with it.
+    written: bool = False
 
     LENGTH = _IDENTITY.size
 
@@ -206,6 +208,7 @@ class Identity:
             | self.input_signed << 3
             | (self.classes > 0) << 4
             | self.readable << 5
+            | self.written << 6
         )
         return _IDENTITY.pack(
             self.version, flags, self.model, self.inputs, self.input_bits,
@@ -227,5 +230,5 @@ class Identity:
             input_signed=bool(flags & 8), outputs=outputs, output_bits=o_bits,
             output_signed=bool(flags & 4), load_bytes=load, loaded=bool(flags & 2),
             classes=classes, readable=bool(flags & 32), counters=counters,
-            fast_baud=fast * SPEED_UNIT, clock_hz=clock,
+            fast_baud=fast * SPEED_UNIT, clock_hz=clock, written=bool(flags & 64),
         )  # fmt: skip

@@ -1,6 +1,6 @@
 """The receiving half of the link: requests from bytes, inputs and weights to the core."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -32,9 +32,10 @@ class Receiver(wiring.Component):
     number of samples that were learned since the weights were set.
 
     Ports besides the core's: bytes and their ``crc``; ``job``, to the sender; ``sending``: it is at
-    work, ``reading``: on weights or counters; ``idle``: so is the core, if it learns; ``loaded``;
-    ``filled``: the weights have come from elsewhere, whole; ``speed``: which rate a SPEED asked
-    for; ``lost``: no right frame has come for 16 times the silence that ends one.
+    work, ``reading``: on weights or counters; ``idle``: the core is at rest, if it says so;
+    ``loaded``: the weights are there, ``written``: a LOAD was completed, ``filled``: they have come
+    from elsewhere, whole; ``speed``: which rate a SPEED asked for; ``lost``: no right frame has
+    come for 16 times the silence that ends one.
     """
 
     def __init__(self, shape: CoreShape, timeout_bits: int):
@@ -50,6 +51,7 @@ class Receiver(wiring.Component):
             "reading": In(1),
             "idle": In(1, init=1),
             "loaded": Out(1, init=shape.known or shape.load_bytes == 0),
+            "written": Out(1),
             "speed": Out(1),
             "lost": Out(1),
             "busy": Out(1),
@@ -62,7 +64,7 @@ class Receiver(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape = self.shape
-        loads, learns = shape.load_bytes > 0, shape.classes > 0
+        loads, learns, reads = shape.load_bytes > 0, shape.classes > 0, shape.readable
         kind, sequence = Signal(8), Signal(8)
         # Bytes of inputs that the core has, and whether the length is right for each type.
         count = Signal(range(shape.inputs * shape.i_bytes))
@@ -72,7 +74,9 @@ class Receiver(wiring.Component):
         if loads:
             lengths |= {"chunk": 4 + LOAD_CHUNK, "tail": 4 + shape.tail_bytes}
         if learns:
-            lengths |= {"taught": lengths["whole"] + LABEL_BYTES, "place": 4}
+            lengths["taught"] = lengths["whole"] + LABEL_BYTES
+        if reads:
+            lengths["place"] = 4
         fits = {name: Signal(name=name) for name in lengths}
         error = Signal(ERROR_BITS)
         fed = Signal()
@@ -87,15 +91,19 @@ class Receiver(wiring.Component):
         # Of a READ's address, a TRAIN's label and its number: known a cycle after them.
         index, wrong = Signal(2), Signal()
         beyond, unknown, early = (Signal(name=name) for name in ("beyond", "unknown", "early"))
-        if learns:
+        if reads:
             m.d.comb += self.job.p.tail.eq(self.piece == shape.pieces - 1)
             m.d.sync += [
-                self.restart.eq(0),
-                beyond.eq(self.piece > shape.pieces - 1),
-                unknown.eq(label > shape.classes - 1),
-                early.eq(sequence != turn),
                 # A byte is there for longer than the cycle in which it is valid.
                 wrong.eq(Cat((index == k) & self._beside(k).any() for k in range(4)).any()),
+            ]
+            if shape.pieces < 1 << len(self.piece):
+                m.d.sync += beyond.eq(self.piece > shape.pieces - 1)
+        if learns:
+            m.d.sync += [
+                self.restart.eq(0),
+                unknown.eq(label > shape.classes - 1),
+                early.eq(sequence != turn),
             ]
             with m.If(self.restart):
                 m.d.sync += turn.eq(0)
@@ -172,12 +180,18 @@ class Receiver(wiring.Component):
             if learns:
                 with m.Case(Request.TRAIN):
                     self._admits(m, fault, fits["taught"], pad, early)
-                with m.Case(Request.READ, Request.COUNTERS):
-                    with m.If(~Mux(kind == Request.READ, fits["place"], fits["empty"])):
+                with m.Case(Request.COUNTERS):
+                    with m.If(~fits["empty"]):
                         m.d.sync += fault.eq(ErrorCode.LENGTH)
                     with m.Elif(self.reading):
                         m.d.sync += fault.eq(ErrorCode.BUSY)
-                    with m.Elif((kind == Request.READ) & ~self.loaded):
+            if reads:
+                with m.Case(Request.READ):
+                    with m.If(~fits["place"]):
+                        m.d.sync += fault.eq(ErrorCode.LENGTH)
+                    with m.Elif(self.reading):
+                        m.d.sync += fault.eq(ErrorCode.BUSY)
+                    with m.Elif(~self.loaded):
                         # Memories in the middle of an image would not begin at its start.
                         m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
             with m.Default():
@@ -234,7 +248,7 @@ class Receiver(wiring.Component):
                 if loads:
                     with m.Elif(kind == Request.LOAD):
                         m.next = "ADDRESS"
-                if learns:
+                if reads:
                     with m.Elif(kind == Request.READ):
                         m.next = "PLACE"
             with m.State("SPEED"):
@@ -266,7 +280,9 @@ class Receiver(wiring.Component):
                 self._load(m, fail, silent, position)
             if learns:
                 learned = (kind == Request.TRAIN) & (error == 0)
-                self._learn(m, fail, silent, learned, label, turn, index, wrong)
+                self._learn(m, fail, silent, learned, label, turn, index)
+            if reads:
+                self._read(m, fail, silent, index, wrong)
 
             def ended():
                 """Where a frame goes whose last bytes were right, wrong or missing."""
@@ -297,10 +313,11 @@ class Receiver(wiring.Component):
                     ended()
                     if loads:
                         with m.If(position == shape.load_bytes):
-                            m.d.sync += [position.eq(0), self.loaded.eq(1)]
-                    if learns:
+                            m.d.sync += [position.eq(0), self.loaded.eq(1), self.written.eq(1)]
+                    if reads:
                         with m.If((kind == Request.READ) & beyond):
                             m.d.sync += error.eq(ErrorCode.ADDRESS)
+                    if learns:
                         with m.If((kind == Request.TRAIN) & unknown):
                             m.d.sync += error.eq(ErrorCode.LABEL)
             with m.State("REPLY"):
@@ -334,12 +351,11 @@ class Receiver(wiring.Component):
         with m.Elif(early):
             m.d.sync += fault.eq(ErrorCode.ORDER)
 
-    def _learn(self, m, fail, silent, learned, label, turn, index, wrong):
-        """States of TRAIN and READ behind the inputs: a label, and which piece of the weights."""
-        byte = self.byte
+    def _learn(self, m, fail, silent, learned, label, turn, index):
+        """States of TRAIN behind the inputs: a label."""
         with m.State("LABEL"):
             with m.If(self.byte_valid):
-                m.d.sync += [label.eq(Cat(label, byte)[8:]), index.eq(index + 1)]
+                m.d.sync += [label.eq(Cat(label, self.byte)[8:]), index.eq(index + 1)]
                 with m.If(index == LABEL_BYTES - 1):
                     m.d.sync += index.eq(0)
                     m.next = "CRC0"
@@ -355,6 +371,9 @@ class Receiver(wiring.Component):
                 turn.eq(turn + learned),
             ]
             m.next = "REPLY"
+
+    def _read(self, m, fail, silent, index, wrong):
+        """The state of READ: which piece of the weights."""
         with m.State("PLACE"):
             with m.If(self.byte_valid):
                 m.d.sync += index.eq(index + 1)
@@ -362,7 +381,7 @@ class Receiver(wiring.Component):
                     with m.If(index == k):
                         for bit in range(8):
                             if 0 <= (at := 8 * k + bit - PIECE_BITS) < len(self.piece):
-                                m.d.sync += self.piece[at].eq(byte[bit])
+                                m.d.sync += self.piece[at].eq(self.byte[bit])
                 with m.If(wrong):
                     m.d.sync += index.eq(0)
                     fail(ErrorCode.ADDRESS, "REPLY")

@@ -22,8 +22,8 @@ class Sender(wiring.Component):
     equals): nothing is stored but the largest so far. Weights and counters are read when the core
     is at rest; it is again when the reply's CRC is sent.
 
-    Ports besides the core's: ``job``; bytes and their ``crc``; ``loaded``, for IDENTIFY; ``busy``;
-    ``reading``: weights or counters; ``switch``: the reply to a SPEED has left.
+    Ports besides the core's: ``job``; bytes and their ``crc``; ``loaded`` and ``written``, for
+    IDENTIFY; ``busy``; ``reading``: weights or counters; ``switch``: the reply to a SPEED has left.
     """
 
     def __init__(self, shape: CoreShape, identity: Identity):
@@ -35,6 +35,7 @@ class Sender(wiring.Component):
             | {
                 "job": In(stream.Signature(JOB)),
                 "loaded": In(1),
+                "written": In(1),
                 "reading": Out(1),
                 "switch": Out(1),
                 "byte": Out(8),
@@ -50,8 +51,8 @@ class Sender(wiring.Component):
         m = Module()
         shape, identity = self.shape, self.identity
         job = Signal(JOB)
-        learns, counted = shape.classes > 0, COUNTER_BYTES * shape.counters
-        index = Signal(range(max(Identity.LENGTH, 6, counted, LOAD_CHUNK if learns else 0)))
+        reads, learns, counted = shape.readable, shape.classes > 0, COUNTER_BYTES * shape.counters
+        index = Signal(range(max(Identity.LENGTH, 6, counted, LOAD_CHUNK if reads else 0)))
         # A byte goes to the UART: for one cycle, and the next is 10 bits away.
         sent = Signal()
         m.d.comb += self.byte_valid.eq(sent)
@@ -119,33 +120,36 @@ class Sender(wiring.Component):
         if learns:
             with m.Elif(job.kind == Request.COUNTERS):
                 m.d.comb += length.eq(counted)
+        if reads:
             with m.Elif(job.kind == Request.READ):
                 m.d.comb += length.eq(Mux(job.tail, shape.tail_bytes, LOAD_CHUNK))
-            piece_ends, counters_end = Signal(), Signal()
-            m.d.comb += [
-                self.counter_byte.eq(index),
-                self.reading.eq(
-                    self.busy & ((job.kind == Request.READ) | (job.kind == Request.COUNTERS))
-                ),
-            ]
-            m.d.sync += [
-                piece_ends.eq(index == Mux(job.tail, shape.tail_bytes, LOAD_CHUNK) - 1),
-                counters_end.eq(index == counted - 1),
-            ]
+        piece_ends, counters_end = Signal(), Signal()
+        if learns:
+            m.d.comb += self.counter_byte.eq(index)
+            m.d.sync += counters_end.eq(index == counted - 1)
+        if reads:
+            m.d.sync += piece_ends.eq(index == Mux(job.tail, shape.tail_bytes, LOAD_CHUNK) - 1)
+        # What the core has to be at rest for.
+        rests = [Request.READ] * reads + [Request.COUNTERS] * learns
+        resting = Cat(job.kind == request for request in rests).any()
+        m.d.comb += self.reading.eq(self.busy & resting)
 
         header = Array([SYNC[0], SYNC[1], kind, job.sequence, length[:8], length[8:]])
         constants = [Const(byte, 8) for byte in identity.pack()]
         if shape.load_bytes:
-            # Bit 1 of the flags tells whether the weights are there.
-            constants[1] = Cat(constants[1][0], self.loaded, constants[1][2:])
+            # Bit 1 of the flags tells whether the weights are there, bit 6 whether from a LOAD.
+            flags = constants[1]
+            constants[1] = Cat(flags[0], self.loaded, flags[2:6], self.written, flags[7])
         answer = Array(constants)
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
             silent = fsm.ongoing("IDLE") | fsm.ongoing("DRAIN") | fsm.ongoing("SWITCH")
             waiting = fsm.ongoing("OUTPUTS") & ~settled
-            if learns:
-                silent = silent | fsm.ongoing("REST") | fsm.ongoing("LEAVE")
+            if rests:
+                silent = silent | fsm.ongoing("REST")
+            if reads:
+                silent = silent | fsm.ongoing("LEAVE")
                 waiting = waiting | (fsm.ongoing("PIECE") & ~self.dump.valid)
             m.d.sync += sent.eq(self.byte_ready & ~sent & ~silent & ~waiting)
             # A job is taken a cycle after it is offered, so that neither half waits for the other's
@@ -153,21 +157,23 @@ class Sender(wiring.Component):
             taken = Signal()
             m.d.comb += self.job.ready.eq(taken)
             m.d.sync += taken.eq(self.job.valid & fsm.ongoing("IDLE") & ~taken)
+
+            def begin():
+                m.next = "HEADER"
+                if rests:
+                    with m.If(resting & ~failed):
+                        m.next = "REST"
+
             with m.State("IDLE"):
                 m.d.sync += [job.eq(self.job.payload), index.eq(0)]
-                with m.If(taken):
-                    m.next = "HEADER"
-                    with m.If(self.job.p.drain):
+                with m.If(taken):  # and `job` is what was offered
+                    begin()
+                    with m.If(job.drain):
                         m.next = "DRAIN"
-                    if learns:
-                        reads = self.job.p.kind == Request.READ
-                        counts = self.job.p.kind == Request.COUNTERS
-                        with m.Elif((reads | counts) & (self.job.p.error == 0)):
-                            m.next = "REST"
             with m.State("DRAIN"):
                 m.d.comb += step.eq(settled)
                 with m.If(step & ended):
-                    m.next = "HEADER"
+                    begin()
             with m.State("HEADER"):
                 m.d.comb += [byte.eq(header[index])]
                 # The type is the first byte of the CRC: the sync before it has left by now.
@@ -186,6 +192,7 @@ class Sender(wiring.Component):
                         if learns:
                             with m.Elif(job.kind == Request.COUNTERS):
                                 m.next = "COUNTERS"
+                        if reads:
                             with m.Elif(job.kind == Request.READ):
                                 m.next = "PIECE"
             with m.State("ERROR"):
@@ -230,18 +237,20 @@ class Sender(wiring.Component):
                 m.next = "IDLE"
             if learns:
                 run("COUNTERS", self.counter, counters_end, "CRC")
+            if reads:
                 run("PIECE", self.dump.p[0], piece_ends, "LEAVE")
                 piece = fsm.ongoing("PIECE")
                 m.d.comb += [self.dumping.eq(piece), self.dump.ready.eq(sent & piece)]
-                self._rest(m)
+            if rests:
+                self._rest(m, {"REST": "HEADER"} | ({"LEAVE": "CRC"} if reads else {}))
         return m
 
-    def _rest(self, m):
-        """States before and after READ, and before COUNTERS."""
+    def _rest(self, m, states):
+        """States before READ and COUNTERS, and after READ."""
         # Work that is still to begin may not show yet: a label is on its way to the core.
         rest = Signal(5)
         m.d.sync += rest.eq(0)
-        for state, following in (("REST", "HEADER"), ("LEAVE", "CRC")):
+        for state, following in states.items():
             with m.State(state):
                 m.d.sync += rest.eq(Mux(self.idle, rest + 1, 0))
                 with m.If(rest.all()):

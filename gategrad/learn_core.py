@@ -38,7 +38,7 @@ class LearnCore(wiring.Component):
         self.classes = max(2, learning.loss.classes)
         self.element_bytes = trainer.image.element_bytes
         self.load_bytes = trainer.image.size
-        self.known = trainer.known
+        self.known, self.readable = trainer.known, True
         self.counter_names = list(trainer.counters)
         self.counters = len(self.counter_names)
         pieces = -(-self.load_bytes // LOAD_CHUNK)

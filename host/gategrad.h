@@ -127,6 +127,7 @@ static inline gg_code gg_identify(gg_device *d)
     i->output_signed = p[1] >> 2 & 1;
     i->input_signed = p[1] >> 3 & 1;
     i->readable = p[1] >> 5 & 1;
+    i->written = p[1] >> 6 & 1;
     for (unsigned k = 0; k < 8; ++k) i->model[k] = p[2 + k];
     i->inputs = (uint16_t)gg_number(p + 10, 2);
     i->input_bits = p[12];

@@ -117,11 +117,11 @@ static gg_code run(const char *word, const char *value)
     printf("%s %d", word, code);
     if (!strcmp(word, "identify") && code == GG_OK) {
         printf(" version=%u inputs=%u input_bits=%u input_signed=%u outputs=%u output_bits=%u "
-               "output_signed=%u load_bytes=%lu loaded=%u readable=%u classes=%u counters=%u "
+               "output_signed=%u load_bytes=%lu loaded=%u readable=%u written=%u classes=%u counters=%u "
                "fast_baud=%lu clock_hz=%lu model=", i->version, i->inputs, i->input_bits,
                i->input_signed, i->outputs, i->output_bits, i->output_signed,
-               (unsigned long)i->load_bytes, i->loaded, i->readable, i->classes, i->counters,
-               (unsigned long)i->fast_baud, (unsigned long)i->clock_hz);
+               (unsigned long)i->load_bytes, i->loaded, i->readable, i->written, i->classes,
+               i->counters, (unsigned long)i->fast_baud, (unsigned long)i->clock_hz);
         for (unsigned k = 0; k < 8; ++k) printf("%02x", i->model[k]);
     } else if (!strcmp(word, "counters")) {
         for (unsigned k = 0; k < i->counters && k < 64; ++k)

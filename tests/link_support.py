@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
@@ -16,7 +17,8 @@ class SumCore(wiring.Component):
     """Outputs ``s + weights, -s, s, ...`` for ``s`` the sum of a frame's inputs.
 
     ``weights`` is the sum of the bytes loaded, modulo 256. ``pause`` cycles pass between beats.
-    Results come when ``together`` frames have.
+    Results come when ``together`` frames have. ``readable``: bytes that are loaded can be read
+    back, inverted if that, or a sample that comes meanwhile, disturbs the core.
     """
 
     # Tests that refuse a core never elaborate it.
@@ -24,17 +26,23 @@ class SumCore(wiring.Component):
 
     def __init__(
         self, inputs=4, outputs=3, i_width=8, i_lanes=1, o_lanes=1, load_bytes=0, pause=0,
-        together=1,
+        together=1, readable=False, known=False,
     ):  # fmt: skip
         self.frames_at_once = together
         self.inputs, self.outputs, self.pause = inputs, outputs, pause
-        self.load_bytes = load_bytes
+        self.load_bytes, self.readable = load_bytes, readable
+        self.known = known or not load_bytes
         ports = {
             "i": In(stream.Signature(data.ArrayLayout(signed(i_width), i_lanes))),
             "o": Out(stream.Signature(data.ArrayLayout(signed(20), o_lanes))),
         }
         if load_bytes:
             ports["load"] = In(BYTE_STREAM)
+        if readable:
+            ports |= {
+                "dump": Out(BYTE_STREAM), "dumping": In(1), "idle": Out(1),
+                "piece": In(range(-(-load_bytes // 1024))),
+            }  # fmt: skip
         super().__init__(ports)
 
     def elaborate(self, platform):
@@ -84,7 +92,31 @@ class SumCore(wiring.Component):
             with m.If(given == o_beats - 1):
                 m.d.sync += [given.eq(0), held.eq(0)]
                 m.d.comb += left.eq(1)
+        if self.readable:
+            self._dump(m, (taken != 0) | held | (come != 0) | (due != 0), loaded)
         return m
+
+    def _dump(self, m, busy, loaded):
+        m.submodules.bytes = cells = Memory(shape=8, depth=self.load_bytes, init=[])
+        write, read = cells.write_port(), cells.read_port(domain="comb")
+        # It takes a while until a result has left no trace.
+        traces, disturbed = Signal(5), Signal()
+        with m.If(busy):
+            m.d.sync += traces.eq(31)
+        with m.Elif(traces != 0):
+            m.d.sync += traces.eq(traces - 1)
+        with m.If(self.dumping & ~self.idle):
+            m.d.sync += disturbed.eq(1)
+        place = Signal(range(self.load_bytes + 1))
+        with m.If(~self.dumping):
+            m.d.sync += place.eq(1024 * self.piece)
+        with m.Elif(self.dump.valid & self.dump.ready):
+            m.d.sync += place.eq(place + 1)
+        m.d.comb += [
+            write.addr.eq(loaded), write.data.eq(self.load.p[0]), write.en.eq(self.load.valid),
+            read.addr.eq(place), self.dump.p[0].eq(Mux(disturbed, ~read.data, read.data)),
+            self.dump.valid.eq(self.dumping), self.idle.eq(~busy & (traces == 0)),
+        ]  # fmt: skip
 
     def expected(self, x, weights=0):
         """The class and the outputs for the inputs ``x``."""

@@ -64,7 +64,7 @@ def test_a_board_that_works_without_loading(board):
         for _ in range(20):
             if link.identify().loaded:
                 break
-        assert link.identify().loaded
+        assert link.identify().loaded and not link.identify().written
         x = list(range(-8, 8))
         assert link.infer(unsigned_bytes(x)) == core.expected(x, sum(WEIGHTS))
         link.load(bytes(len(WEIGHTS)))

@@ -305,7 +305,7 @@ def test_what_is_refused(programs, trainer):
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    core = SumCore(inputs=16, outputs=3, load_bytes=2500)
+    core = SumCore(inputs=16, outputs=3, load_bytes=2500, readable=True)
     folder = tmp_path_factory.mktemp("loaded")
     image = bytes(k * 7 % 256 for k in range(2500))
     (folder / "weights.bin").write_bytes(image)
@@ -316,12 +316,19 @@ def loaded(tmp_path_factory):
         yield board, folder, expected
 
 
+def origin(programs, board):
+    """What the board says of its weights."""
+    told = said(drive(programs, board.port, board.top.baud, "identify"), "identify")
+    return {name: told[name] for name in ("loaded", "readable", "written")}
+
+
 def test_example(programs, loaded):
     board, folder, expected = loaded
     run = [programs["example"], board.port, folder / "frames.bin"]
     classes = "".join(f"{which}\n" for which, _ in expected)
     done = call(*run)
     assert (done.returncode, done.stdout) == (2, "") and "weights are not loaded" in done.stderr
+    assert origin(programs, board) == {"loaded": "0", "readable": "1", "written": "0"}
     done = call(*run, folder / "frames.bin")
     assert done.returncode == 2 and "another size" in done.stderr
     done = call(*run, folder / "weights.bin")
@@ -329,6 +336,9 @@ def test_example(programs, loaded):
     assert f"model {MODEL.hex()}, 16 inputs of 8 bits, 3 outputs, 12.0 MHz" in done.stderr
     done = call(*run)
     assert (done.returncode, done.stdout) == (0, classes), done.stderr
+    assert origin(programs, board) == {"loaded": "1", "readable": "1", "written": "1"}
+    drive(programs, board.port, board.top.baud, "identify", f"read={folder / 'back.bin'}")
+    assert (folder / "back.bin").read_bytes() == (folder / "weights.bin").read_bytes()
     (folder / "cut.bin").write_bytes((folder / "frames.bin").read_bytes()[:-1])
     done = call(programs["example"], board.port, folder / "cut.bin")
     assert done.returncode == 2 and "cut.bin: ends inside a frame" in done.stderr

@@ -1,5 +1,6 @@
 """The link: its frames, its gateware and its host, over wires that may lie."""
 
+import dataclasses
 import random
 import struct
 import time
@@ -88,7 +89,9 @@ def test_encode_refuses_what_does_not_fit():
 
 def test_identity_round_trip():
     identity = Identity(1, MODEL, 784, 8, True, 10, 24, False, 25_408, True)
-    assert Identity.unpack(identity.pack()) == identity
+    for change in ({}, {"written": True}, {"readable": True}, {"loaded": False, "classes": 3}):
+        changed = dataclasses.replace(identity, **change)
+        assert Identity.unpack(changed.pack()) == changed
     assert (identity.input_bytes, identity.result_bytes) == (784, 31)
     with pytest.raises(ValueError, match="29 bytes"):
         Identity.unpack(identity.pack() + b"x")

@@ -33,7 +33,10 @@ def receiver(Receiver, inputs: int, lanes: int, load_bytes=0, classes=0, patienc
     bench, timeout = Bench(), 3
     m = bench.m
     out = max(1, classes)
-    shape = CoreShape(unsigned(1), lanes, inputs, unsigned(1), 1, out, load_bytes, classes=classes)
+    shape = CoreShape(
+        unsigned(1), lanes, inputs, unsigned(1), 1, out, load_bytes, classes=classes,
+        readable=classes > 0,
+    )  # fmt: skip
     m.submodules.dut = dut = Receiver(shape, timeout)
     beats = -(-inputs // lanes)
     gap = Signal(range(APART), init=APART - 1)
