@@ -83,9 +83,10 @@ def _show(built: BuiltTrainer) -> None:
             rows.append([title, str(use["used"]), str(have or ""), share])
     out.print(table(["", "used" if built.report else "estimate", "available", "share"], rows))
     line = (
-        f"a sample that learns: {answer['cycles_per_sample']:,} cycles of layer "
-        f"{answer['decides']}, in long batches; {answer['useful']:.1%} of the cycles of "
-        f"{answer['busiest']}'s multipliers useful"
+        f"a sample that learns, in batches of {answer['batch']}: "
+        f"{answer['cycles_per_sample']:,.0f} cycles, {answer['slowest']:,} of them of layer "
+        f"{answer['decides']}; {answer['useful']:.1%} of the cycles of {answer['busiest']}'s "
+        "multipliers useful"
     )
     if rate := answer["samples_per_second"]:
         line += f"; {rate:,.0f} samples/s"

@@ -58,9 +58,10 @@ class BuiltTrainer:
     report: BuildReport | None = None
 
     def table(self) -> dict[str, Any]:
-        """Plain JSON; resources are estimates where nothing was built."""
+        """Plain JSON; resources are estimates where nothing was built. ``cycles_per_sample``:
+        in batches as they are; ``slowest``: those of ``decides`` alone, the limit of long ones."""
         plan, report = self.plan, self.report
-        board, cycles = plan.board, plan.cycles
+        board, cycles = plan.board, round(plan.expected, 1)
         estimate = plan.cost
         if board:
             estimate += TRAINER_LINK[board.technology.family]
@@ -80,6 +81,7 @@ class BuiltTrainer:
             "batch": plan.learning.batch,
             "multipliers": plan.multipliers,
             "cycles_per_sample": cycles,
+            "slowest": plan.cycles,
             "decides": plan.decides,
             "busiest": plan.busiest,
             "useful": plan.macs(plan.busiest) / plan.foldings[plan.busiest].mac_lanes / cycles,

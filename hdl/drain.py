@@ -42,6 +42,30 @@ class Drain(Component):
         bits = self.lanes * self.fmt.width
         return Resources(luts=bits * (1 + (self.slots > 1)) + 12, ffs=bits + 12)
 
+    def schedule(self, groups: int, length: int, way: int) -> tuple[list[int], list[int]]:
+        """When ``groups`` groups of ``length`` steps each, from cycle 0 on, take their last steps,
+        and when their elements leave, nothing stalling these. A group comes ``way`` cycles behind
+        its last step, which waits for a place."""
+        ends: list[int] = []
+        begins: list[int] = []  # of the elements of a group
+        leave: list[int] = []
+        for group in range(groups):
+            end = (ends[-1] if ends else -1) + length
+            if group >= self.slots:
+                place = group - self.slots
+                taken = leave[-1] if self.slots == 1 else begins[place] - 1
+                end = max(end, taken + 1)
+            if self.slots == 1:
+                begin = end + way + 1
+            else:
+                begin = max(end + way + 2, leave[-1] if leave else 0) + 1
+            cut = (group + 1) % self.period == 0
+            count = self.elements - (self.period - 1) * self.lanes if cut else self.lanes
+            ends.append(end)
+            begins.append(begin)
+            leave.extend(range(begin, begin + count))
+        return ends, leave
+
     def elaborate(self, platform):
         m = Module()
         width = self.fmt.width

@@ -85,6 +85,11 @@ class Dropout(Component):
         return 1 + (self.spec.shift > 0)
 
     @property
+    def latency_back(self) -> int:
+        """Cycles from ``i_delta`` to ``o_delta``, if there are any."""
+        return 1 + (self._back_shift > 0)
+
+    @property
     def _back_shift(self) -> int:
         """Bits that a delta times the multiplier is shifted right by."""
         assert self.delta is not None and self.dx is not None

@@ -112,7 +112,7 @@ class LearnLinear(Component):
         self.mask: WeightMask | None = None
         if drop is not None:
             self.mask = WeightMask(
-                drop, pe=pe, simd=simd, seed=seed, late=self._late, technology=technology
+                drop, pe=pe, simd=simd, seed=seed, late=self.late, technology=technology
             )
         one = 1 << spec.x.frac
         self.x_operand = Format.for_range(min(0, spec.x.min), max(one, spec.x.max), spec.x.frac)
@@ -145,7 +145,7 @@ class LearnLinear(Component):
         if update is not None:
             self.gradient = Gradient(
                 tiles, update, product=shape_of(self.mac.o_format),
-                way=self._reads + 1 + self.mac.latency, weight_latency=self._w_latency,
+                way=self.reads + 1 + self.mac.latency, weight_latency=self._w_latency,
                 accumulates=batch * window.pixels > 1, technology=technology, rate_bits=rate_bits,
             )  # fmt: skip
         requantise = spec.requantise
@@ -174,7 +174,7 @@ class LearnLinear(Component):
 
     def _drain(self, sums: Sums, elements: int, length: int) -> Drain:
         """With as many places as keep groups of ``length`` steps coming without a pause."""
-        way = self._reads + self.mac.latency + sums.latency + sums.sums + 6
+        way = self.reads + self.mac.latency + sums.latency + sums.sums + 6
         slots = 1 if way <= length else min(4, 1 + beats(way, length))
         return Drain(sums.fmt, lanes=sums.sums, elements=elements, slots=slots)
 
@@ -203,7 +203,7 @@ class LearnLinear(Component):
         return names + ["noise"] * self.stochastic + ["rate"] * (self.rate_bits > 0)
 
     @property
-    def _reads(self) -> int:
+    def reads(self) -> int:
         """Cycles from a step to its words, among them registers of addresses and behind pages."""
         pages = [part for part in (self.x_pages, self.d_pages) if part is not None]
         behind = 1 + self._spread
@@ -250,14 +250,14 @@ class LearnLinear(Component):
         return PAUSE * (1 + (self.dx is not None) + (self.update is not None))
 
     @property
-    def _late(self) -> int:
+    def late(self) -> int:
         """Cycles from a step until its addresses are there."""
         return 3 if self.tiles.windowed else 1
 
     @property
     def settles(self) -> int:
         """Cycles that an update takes behind the last step of its batch."""
-        return self._late + self.gradient.latency + 1 if self.gradient else 0
+        return self.late + self.gradient.latency + 1 if self.gradient else 0
 
     def cost(self) -> Resources:
         """The parts, what makes steps, and the operands' multiplexers."""
@@ -306,7 +306,7 @@ class LearnLinear(Component):
             pages=self.x_pages.pages,
             delta=self.dx is not None,
             gradient=self.gradient is not None,
-            linger=self._late + self._reads,
+            linger=self.late + self.reads,
             settles=self.settles,
         )
         m.submodules.control = control
@@ -360,18 +360,18 @@ class LearnLinear(Component):
     def _multiply(self, m: Module, steps: Steps, control: Control):
         """Addresses to memories, words to operands; returns ``valid``, ``last`` and ``job`` of the
         step as they stand beside its products, and the products."""
-        reads, memory = self._reads, self.memory
+        reads, memory = self.reads, self.memory
         there = reads - 1 - self._spread  # the cycle in which words are
         forward = steps.job == Job.FORWARD
-        # Pages change only between jobs, and steps follow them by `_late` cycles.
+        # Pages change only between jobs, and steps follow them by `late` cycles.
         x_base = Mux(
             forward,
-            first_row(m, self.x_pages, control.forwarded, self._late, "x_forward"),
-            first_row(m, self.x_pages, control.finished, self._late, "x_back"),
+            first_row(m, self.x_pages, control.forwarded, self.late, "x_forward"),
+            first_row(m, self.x_pages, control.finished, self.late, "x_back"),
         )
         places = [("x_at", self.x_pages, steps.x + x_base)]
         if self.d_pages is not None:
-            d_base = first_row(m, self.d_pages, control.finished, self._late, "d")
+            d_base = first_row(m, self.d_pages, control.finished, self.late, "d")
             places.append(("d_at", self.d_pages, steps.delta + d_base))
         for name, pages, place in places:
             at = Signal(range(pages.memory.depth), name=name, reset_less=True)

@@ -141,5 +141,5 @@ def test_refusals():
     with pytest.raises(GategradError, match="a rate needs a board"):
         gategrad.simulate(digits(), "digits", rate=10)
     # A bitstream has its rate: none may be asked of a board and then not be met.
-    with pytest.raises(GategradError, match="rate: not of backend board, .* give it to build"):
+    with pytest.raises(GategradError, match=r"rate: not of backend board, .* give it to build"):
         gategrad.simulate(digits(), "digits", backend="board", port="none", rate=10)

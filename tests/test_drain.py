@@ -83,3 +83,16 @@ def test_rate(slots, period):
     dut = Drain(Format(4, 0), lanes=4, elements=4, slots=slots)
     _, brought = run(dut, [[1, 2, 3, 4]] * 8, 0, period)
     assert {b - a for a, b in itertools.pairwise(brought)} == {period}
+
+
+@pytest.mark.parametrize(("lanes", "elements"), [(1, 1), (3, 3), (4, 10), (5, 2)])
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("period", [1, 3, 12])
+def test_schedule(lanes, elements, slots, period):
+    """When groups begin and when they have left, as it is without stalls."""
+    dut = Drain(Format(6, 1), lanes=lanes, elements=elements, slots=slots)
+    groups = [list(range(lanes))] * (4 * dut.period)
+    _, brought = run(dut, groups, 0, period)
+    ends, leave = dut.schedule(len(groups), period, WAY - 1)
+    assert [n + period - 1 for n in brought] == [end + WAY - 1 for end in ends]
+    assert len(leave) == 4 * elements and all(b > a for a, b in itertools.pairwise(leave))

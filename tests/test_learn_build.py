@@ -32,7 +32,11 @@ def test_plan_says_what_learning_takes():
     answer = plan_trainer(*small(), "ulx3s-25f").table()
     assert json.loads(json.dumps(answer)) == answer
     assert [layer["name"] for layer in answer["layers"]] == ["hidden", "output"]
-    assert answer["cycles_per_sample"] == max(layer["cycles"] for layer in answer["layers"])
+    assert answer["slowest"] == max(layer["cycles"] for layer in answer["layers"])
+    assert answer["cycles_per_sample"] > answer["slowest"]
+    plan = plan_trainer(*small(), "ulx3s-25f").plan
+    hz = plan.board.default_hz
+    assert answer["samples_per_second"] == hz / round(plan.expected, 1)
     assert answer["multipliers"] == sum(x["pe"] * x["simd"] for x in answer["layers"])
     assert 0 < answer["useful"] <= 1
     for use in answer["resources"].values():
