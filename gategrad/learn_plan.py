@@ -10,6 +10,7 @@ from gategrad.boards.board import Board
 from gategrad.errors import GategradError
 from gategrad.golden.format import Format
 from gategrad.graph import INPUT
+from gategrad.hdl.learn_activation import LearnActivation
 from gategrad.hdl.mac import MacArray
 from gategrad.hdl.streams import beats
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
@@ -175,15 +176,35 @@ def plan_learning(
     nodes = [node for node in learning.model.nodes if node.op in LINEAR]
     kinds = {node.name: "dsp" if hardware else "logic" for node in nodes}
     search = _Search(learning, technology, board, most, in_flight)
-    best, short, refusal = search.best(kinds)
+    best, lack = search.best(kinds)
+    without, refused = [], lack
     # Where the multipliers do not even suffice for one a layer, small layers do without.
     for node in sorted(nodes, key=lambda node: node.spec.macs):
-        if best is None and short == "dsps":
-            kinds[node.name] = "logic"
-            best, short, _ = search.best(kinds)
+        if best is not None or refused.short != "dsps":
+            break
+        without.append(repr(node.name))
+        kinds[node.name] = "logic"
+        try:
+            best, refused = search.best(kinds)
+        except GategradError as error:
+            refused = replace(lack, said=str(error))
+            break
     if best is None:
-        raise GategradError(refusal)
+        said = f"network {learning.model.name!r}: {lack.said}"
+        if without:
+            said += f"; with the products of {', '.join(without)} made of logic, {refused.said}"
+        raise GategradError(said + refused.helps)
     return best
+
+
+@dataclass(frozen=True)
+class _Lack:
+    """``short``: the resource, if it is one of the board's; what is ``said`` of it; what
+    ``helps``."""
+
+    short: str = ""
+    said: str = ""
+    helps: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,8 +217,8 @@ class _Search:
     most: int
     in_flight: int | None
 
-    def best(self, kinds: Mapping[str, str]) -> tuple[LearnPlan | None, str, str]:
-        """The plan, or None, what is short, and a sentence about that."""
+    def best(self, kinds: Mapping[str, str]) -> tuple[LearnPlan | None, _Lack]:
+        """The plan, or None, and what the least of all plans lacks."""
         learning, most = self.learning, self.most
         options = {}
         for name, kind in kinds.items():
@@ -221,7 +242,7 @@ class _Search:
                 if plan and (best is None or plan.expected < GAIN * best.expected):
                     best = plan
         least = plans.within(times[-1])
-        return best, plans.short(least), plans.refusal(least, most)
+        return best, plans.lack(least, most)
 
 
 def _check_operands(learning: Learning, node: Node, technology: Technology, kind: str) -> None:
@@ -367,22 +388,26 @@ class _Plans:
         need = self.cost(plan) + TRAINER_LINK[self.technology.family]
         return next((f for f in FIELDS if getattr(need, f) > getattr(have, f)), "")
 
-    def refusal(self, plan: LearnPlan, most: int) -> str:
+    def lack(self, plan: LearnPlan, most: int) -> _Lack:
         """Why not even ``plan``, which is the slowest, fits."""
-        where = f"network {self.learning.model.name!r}"
         short = self.short(plan)
         if self.board is None or not short:
-            return f"{where}: {plan.multipliers} layers with weights, but {most} multipliers"
+            return _Lack(said=f"{plan.multipliers} layers with weights, but {most} multipliers")
         need = self.cost(plan) + TRAINER_LINK[self.technology.family]
         have = self.board.resources
         limit = f"{FILL:.0%} of its {have.luts}" if short == "luts" else getattr(have, short)
         parts = plan.trainer(known=False).parts
         most_of = max(parts, key=lambda name: getattr(parts[name].cost(), short))
         kind, _, layer = most_of.partition("_")
-        part = f"layer {layer!r}" if layer in self.learning.model.sizes else f"the {kind}"
-        hint = ", or take batch = 1, which keeps no gradients of dense layers"
-        return (
-            f"{where}: learning takes {getattr(need, short)} {short} at least and "
-            f"{self.board.name} has {limit}; {part} takes most of them; give it fewer "
-            f"units or shorter formats{hint * (short == 'brams' and self.learning.batch > 1)}"
+        sizes = self.learning.model.sizes
+        part = f"layer {layer!r}" if layer in sizes else f"the {kind}"
+        said = (
+            f"learning takes {getattr(need, short)} {short} at least and {self.board.name} has "
+            f"{limit}; {part} takes most of them"
         )
+        helps = "; give it fewer units or shorter formats"
+        if short == "dsps" and isinstance(parts[most_of], LearnActivation):
+            helps = "; an activation of relu takes none, or take a larger board"
+        if short in ("luts", "brams") and self.learning.batch > 1:
+            helps += ", or take batch = 1, which keeps no gradients of dense layers"
+        return _Lack(short, said, helps)

@@ -163,6 +163,22 @@ def test_small_layers_do_without_multipliers_that_are_short():
     assert plan.cost.dsps <= 8
 
 
+def test_what_is_short_in_truth_is_named():
+    """Without multipliers it would be logic, or widths that logic does not multiply."""
+    layers = (Dense(2, activation="sigmoid", name="a"), Dense(1, activation="sigmoid", name="b"))
+    learning, _, _ = dense(*layers, loss="squared_error", batch=4, activation_bits=12)
+    with pytest.raises(GategradError, match=r"takes 9 dsps at least and icebreaker has 8; layer "
+                       r"'a_sigmoid' takes most.*; with the products of 'b' made of logic, learning"
+                       r" takes \d+ luts at least and .* 90% of its 5280;.*batch = 1"):  # fmt: skip
+        plan_learning(learning, find_board("icebreaker"))
+    many = [Dense(4, activation="tanh", name=name) for name in "abcdefghi"]
+    learning, _, _ = dense(*many, batch=1)
+    with pytest.raises(GategradError, match=r"takes 37 dsps at least and ulx3s-25f has 28;.*'a', "
+                       r"'b' made of logic, layer 'b': with a sign its input Q1.15 and its 1.0 take"
+                       r" 17 bits;.* which take 16 bits;.*relu takes none"):  # fmt: skip
+        plan_learning(learning, find_board("ulx3s-25f"))
+
+
 def test_a_plan_makes_its_trainer():
     learning = graph("dense")
     plan = LearnPlan(learning, {"a": LearnFolding(2, 3), "b": LearnFolding(1, 2)},
