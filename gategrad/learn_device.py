@@ -50,8 +50,13 @@ class LearningDevice(Device):
 
     ``file``: what the bitstream was made from. Has the interface of a
     :class:`~gategrad.learner.Learner` too: :meth:`step` and :attr:`model`.
+
+    A board that is started again while it is in use has other weights: what then computes with them
+    (:meth:`predict`, :meth:`forward`, :meth:`step`, :meth:`train`, :meth:`weights`) raises
+    :class:`GategradError`.
     """
 
+    readable = True
     #: A board tells no cycles.
     cycles = None
 
@@ -59,6 +64,10 @@ class LearningDevice(Device):
         super().__init__(link, file.model)
         self.file = file
         self.seconds = 0.0
+        # As another host may have left it: weights that were written, samples that it learned from.
+        identity = link.identify()
+        self._classes, self._written = identity.classes, identity.written
+        self._learned = link.learned()
 
     @property
     def counters(self) -> dict[str, int]:
@@ -81,7 +90,7 @@ class LearningDevice(Device):
             raise GategradError(
                 f"{len(raw)} samples need as many labels, not an array of shape {labels.shape}"
             )
-        classes = self.identify().classes
+        classes = self._classes
         wrong = (labels != NO_LABEL) & ((labels < 0) | (labels >= classes))
         if wrong.any():
             at = int(wrong.argmax())
@@ -94,9 +103,33 @@ class LearningDevice(Device):
         start = time.perf_counter()
         for k, result in enumerate(self.link.train_many(zip(frames, named, strict=True))):
             outputs[k] = np.ma.masked if result is None else result[1]
+            self._learned += named[k] is not None
             progress("learning", (k + 1) / len(raw), f"{k + 1} of {len(raw)}")
         self.seconds += time.perf_counter() - start
+        self._unchanged()
         return outputs if np.ma.is_masked(outputs) else outputs.data
+
+    def forward(self, x, progress: Progress = no_progress) -> np.ndarray:
+        outputs = super().forward(x, progress)
+        self._unchanged()
+        return outputs
+
+    def _unchanged(self) -> None:
+        """Raise :class:`GategradError` if the board was started again since it was last heard.
+
+        Weights that were written are not there any more then, as it says until the next LOAD. If
+        they are its bitstream's, it has learned from fewer samples than it had; from no more means
+        that nothing is lost.
+        """
+        if self._written:
+            kept = self.link.identify().written
+        else:
+            kept = self.link.learned() >= self._learned
+        if not kept:
+            raise GategradError(
+                "the board was started again (power or reset), so these results are not of the "
+                "weights that it had before; load weights (load_weights) and train again"
+            )
 
     def train(self, x, labels, progress: Progress = no_progress) -> Trained:
         """Learn from samples ``x`` with ``labels``, on from where it is; see :meth:`step`."""
@@ -118,6 +151,7 @@ class LearningDevice(Device):
         """The model with the weights that are in the board's memories now, when it is at rest: a
         MODEL like any other."""
         image = self.link.read(told(progress, "reading weights"))
+        self._unchanged()
         return without_dropout(self.file.image.from_bytes(image))
 
     @property
@@ -135,6 +169,7 @@ class LearningDevice(Device):
         """
         image = self.file.image.to_bytes(model or self.file.model)
         self.link.load(image, told(progress, "loading weights"))
+        self._written, self._learned = True, 0
         if self.link.read(told(progress, "reading weights")) != image:
             raise GategradError("the board's memories do not hold what was written to them")
 

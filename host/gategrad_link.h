@@ -73,7 +73,8 @@ typedef struct gg_identity {
     uint32_t load_bytes;   /* of the weight image, 0: weights are fixed in the bitstream */
     uint8_t loaded;        /* whether inference works now */
     uint8_t readable;      /* whether gg_read works */
-    uint8_t written;       /* whether a load was completed since power-up or reset */
+    uint8_t written;       /* whether a load was completed since power-up or reset; if it was and
+                              is not any more, results are those of other weights */
     uint16_t classes;      /* labels are below; 0: does not learn */
     uint8_t counters;
     uint32_t fast_baud;    /* bits per second, 0: none */

@@ -1,6 +1,7 @@
 """Boards that learn, from the host: over the virtual board, whose design is the bitstream's."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -12,12 +13,13 @@ from test_learn_build import small
 import gategrad
 from gategrad import GategradError
 from gategrad.boards.protocol import Request, encode
+from gategrad.boards.serial_port import SerialPort
 from gategrad.cli import cli, main
 from gategrad.learn_build import plan_trainer, trainer_top
 from gategrad.learn_device import LearningDevice, connect_trainer
 from gategrad.learner import NO_LABEL, Learner
 from gategrad.trainer_file import TrainerFile
-from gategrad.virtual_board import VirtualBoard
+from gategrad.virtual_board import VirtualBoard, board_verilog
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -36,8 +38,11 @@ def board(tmp_path_factory):
         "resources": {}, "critical_path": [],
     }  # fmt: skip
     (folder / "build.json").write_text(json.dumps(report))
-    with VirtualBoard(top) as virtual:
-        yield virtual, network, data, plan, folder
+    with pytest.MonkeyPatch.context() as patch:
+        # Several boards have this design.
+        patch.setattr("gategrad.virtual_board.board_verilog", functools.cache(board_verilog))
+        with VirtualBoard(top) as virtual:
+            yield virtual, network, data, plan, folder
 
 
 @pytest.fixture
@@ -251,6 +256,68 @@ def test_a_board_that_was_started_again_in_between_is_noticed(board, device, mon
     monkeypatch.setattr(device, "step", lambda *_: (real(*_), device.load_weights())[0])
     with pytest.raises(GategradError, match="learned from 0 of 4 samples: it was started again"):
         device.train(data.x_train[:4], data.y_train[:4])
+
+
+def start_again(device, fresh):
+    """Its board as it is when power has just come: another one, that it does not know of."""
+    device.link.transport.close()
+    device.link.transport = SerialPort(fresh.port, device.link.baud)
+
+
+@pytest.fixture
+def fresh(board):
+    with VirtualBoard(board[0].top) as found:
+        yield found
+
+
+STARTED = r"the board was started again \(power or reset\)"
+
+
+@pytest.mark.parametrize("samples", [0, 4], ids=["loaded", "loaded and trained"])
+def test_results_of_a_board_that_was_started_again_are_refused(board, device, fresh, samples):
+    """Its bitstream's weights answer as well as any."""
+    _, _, data, _, _ = board
+    if samples:
+        device.step(data.x_train[:samples], data.y_train[:samples])
+    before = device.weights()
+    start_again(device, fresh)
+    for use in (device.predict, device.forward, lambda x: device.weights()):
+        with pytest.raises(GategradError, match=STARTED):
+            use(data.x_train[:4])
+    with pytest.raises(GategradError, match=STARTED):
+        device.step(data.x_train[:4], data.y_train[:4])
+    device.load_weights(before)
+    assert same(device.weights(), before)
+    assert (device.forward(data.x_train[:4]) == before.forward(data.x_train[:4])).all()
+
+
+def test_a_board_with_its_bitstream_s_weights_is_started_again(board, fresh):
+    virtual, _, data, plan, _ = board
+    x, labels = data.x_train[:4], data.y_train[:4]
+    with (
+        VirtualBoard(virtual.top) as first,
+        VirtualBoard(virtual.top) as second,
+        connect_trainer(first.port, plan.learning, board="ulx3s-25f") as device,
+    ):
+        outputs = device.forward(x)
+        start_again(device, second)  # nothing is lost
+        assert (device.forward(x) == outputs).all()
+        device.train(x, labels)
+        device.forward(x)
+        start_again(device, fresh)
+        with pytest.raises(GategradError, match=STARTED):
+            device.forward(x)
+
+
+def test_what_another_process_left_on_the_board_is_the_start(board, device):
+    virtual, _, data, plan, _ = board
+    device.train(data.x_train[:4], data.y_train[:4])
+    device.close()
+    with connect_trainer(virtual.port, plan.learning, board="ulx3s-25f") as other:
+        other.forward(data.x_train[:4])
+        other.train(data.x_train[4:8], data.y_train[4:8])
+        assert other.counters["learned"] == 8
+        other.weights()
 
 
 def test_lost_outputs_are_masked(board, device, monkeypatch):
