@@ -3,13 +3,13 @@
 import contextlib
 import ctypes
 import os
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from gategrad.errors import GategradError
 from gategrad.sim.compiled import Compiled
+from gategrad.sim.netlist import cell_models
 from gategrad.sim.verilog import VerilogPort, module_ports
 
 #: The pins of ``gg_top`` that sim/board.cpp knows.
@@ -94,8 +94,7 @@ class BoardModel(Compiled):
         flash: bytes = b"",
         quick: bool = False,
     ) -> None:
-        named = set(re.findall(r"^\s*(\w+)\s+(?:#\(|\w+\s*\()", verilog, re.MULTILINE))
-        used = [cell for cell in cells if cell.stem in named]
+        used = cell_models(verilog, cells)
         around = adapter(top, module_ports(verilog, top), pins)
         has_flash = "spi_flash" in around
         if has_flash:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -58,10 +59,11 @@ def _version(*command: str) -> str:
     return subprocess.run([*command, "-V"], capture_output=True, text=True).stdout
 
 
-def cell_models(verilog: str) -> list[Path]:
-    """Our models of the vendor's cells that ``verilog`` instantiates, as files of Verilog."""
+def cell_models(verilog: str, files: Iterable[Path] | None = None) -> list[Path]:
+    """Our models of the vendor's cells that ``verilog`` instantiates, as files of Verilog; of
+    ``files``, if they are given."""
     used = set(re.findall(r"^\s*(\w+)\s+(?:#\s*\(|\\?[^\s(;]+\s*\()", verilog, re.MULTILINE))
     return [
-        file for file in sorted(_CELLS.glob("*.v"))
+        file for file in sorted(_CELLS.glob("*.v") if files is None else files)
         if used & set(re.findall(r"^module (\w+)", file.read_text(), re.MULTILINE))
     ]  # fmt: skip

@@ -41,6 +41,7 @@ module top(clk, rx, tx);
   ) pll(.REFERENCECLK(clk), .RESETB(1'b1), .BYPASS(1'b0), .PLLOUTGLOBAL(out), .LOCK(lock));
 endmodule
 """
+PAD = PLL.replace("_CORE", "_PAD").replace("REFERENCECLK", "PACKAGEPIN")
 ECP5 = """\
 module top(clk, rx, tx);
   input clk;
@@ -144,7 +145,7 @@ def test_a_flip_is_one_bit(board):
     assert got != data and len(got) > 300
 
 
-@pytest.mark.parametrize("design", [PLL, ECP5], ids=["ice40", "ecp5"])
+@pytest.mark.parametrize("design", [PLL, PAD, ECP5], ids=["ice40", "ice40-pad", "ecp5"])
 def test_cells_of_pins_and_clocks(design):
     with echo(design) as board:
         assert comes_back(board, 100_000, b"hello", 5) == b"hello"
@@ -169,10 +170,11 @@ def test_cells_that_do_nothing(design, change):
     "design, change",
     [
         (PLL, (".DIVQ(3'd4)", ".DIVQ(3'd0)")),
+        (PAD, (".FILTER_RANGE(3'd1)", ".FILTER_RANGE(3'd7)")),
         (PLL, ("6'b101001", "6'b010001")),
         (ECP5, ('"CLKOP")', '"INT_OP")')),
     ],
-    ids=["divider", "registered pin", "internal feedback"],
+    ids=["divider", "filter", "registered pin", "internal feedback"],
 )
 def test_a_configuration_that_is_not_modelled_stops(design, change, tmp_path):
     assert change[0] in design
