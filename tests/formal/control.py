@@ -140,9 +140,8 @@ def _(Admission):
     rest = Cat(level == 0 for level in out).all()
     source, sink = Source(bench, dut.i, 1, "i"), Sink(bench, dut.o, 1, "o")
     flow = Flow(bench, [source], sink, in_flight + 1, 5, willing=rest)
-    known, label = flow.remember(flow.here[0] & source.moves, Value.cast(source.payload), "label")
-    right = Value.cast(sink.payload) == label
-    bench.check(~(flow.out & sink.moves) | (known & right), "the labels in their order")
+    came, went = (Value.cast(side.payload) for side in (source, sink))
+    flow.comes(0, source.moves, came, sink.moves, went, "the labels in their order")
     bench.check(dut.go == source.moves, "a sample for a label")
     # Batches: of those that learn.
     place, waits = Signal(range(batch)), Signal()

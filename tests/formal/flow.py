@@ -141,6 +141,12 @@ class Flow:
         m.d.sync += [known.eq(known_now & ~self.done), kept.eq(value_now)]
         return known_now, value_now
 
+    def comes(self, k: int, when, value, then, got, what: str, name: str = "witness") -> None:
+        """One in, one out: ``value``, of source ``k`` in the cycle with ``when``, is ``got`` at
+        the sink in every cycle with ``then``, of the frame that is followed."""
+        known, value = self.remember(self.here[k] & when, value, name)
+        self.bench.check(~(self.out & then) | (known & (got == value)), what)
+
 
 def element(side: Source | Sink, elements: int, index) -> tuple[Value, Value]:
     """Whether ``side`` moves the beat with element ``index`` of a frame, and that element."""

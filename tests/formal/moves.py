@@ -38,12 +38,10 @@ def same(
     sink = Sink(bench, dut.o, beats(elements, lanes), "o", repeats)
     flow = Flow(bench, [source], sink, capacity, patience)
     index = bench.constant(elements, "element")
-    when, value = element(source, elements, index)
-    known, value = flow.remember(flow.here[0] & when, value, "witness")
-    when, got = element(sink, elements, index)
-    bench.check(~(flow.out & when) | (known & (got == value)), "the element that went in")
+    out = element(sink, elements, index)
+    flow.comes(0, *element(source, elements, index), *out, "the element that went in")
     if elements % lanes:
-        pads = Value.cast(dut.o.payload)[elements % lanes * len(got) :]
+        pads = Value.cast(dut.o.payload)[elements % lanes * len(out[1]) :]
         bench.check(~(flow.out & sink.moves & sink.last) | (pads == 0), "padded with zeros")
     return bench
 
@@ -94,8 +92,9 @@ def fork(Fork, outputs: int, output: int) -> Bench:
     sinks = [Sink(bench, getattr(dut, f"o_{k}"), 1, f"o_{k}") for k in range(outputs)]
     sink = sinks.pop(output)
     flow = Flow(bench, [source], sink, 1, 1, tuple(sinks))
-    known, value = flow.remember(flow.here[0] & source.valid, source.payload[0], "witness")
-    bench.check(~(flow.out & sink.moves) | (known & (sink.payload[0] == value)), "the same element")
+    flow.comes(
+        0, source.valid, source.payload[0], sink.moves, sink.payload[0], "the same element"
+    )
     return bench
 
 
@@ -215,9 +214,7 @@ def _(Serialise):
     index = bench.constant(4, "element")  # of vector 0, then of vector 1
     value = Mux(index < 2, *source.payload)
     when = source.moves & (source.at == index[0])
-    known, value = flow.remember(flow.here[0] & when, value, "witness")
-    when, got = element(sink, 4, index)
-    bench.check(~(flow.out & when) | (known & (got == value)), "the element of its vector")
+    flow.comes(0, when, value, *element(sink, 4, index), "the element of its vector")
     return bench
 
 
@@ -231,9 +228,8 @@ def split(DeltaSplit, channels: tuple[int, ...], output: int) -> Bench:
     first, count = sum(channels[:output]), channels[output]
     index = bench.constant(count, "element")
     when = source.moves & (source.at == index + first)
-    known, value = flow.remember(flow.here[0] & when, source.payload[0], "witness")
-    when, got = element(sink, count, index)
-    bench.check(~(flow.out & when) | (known & (got == value)), "the element of its channel")
+    out = element(sink, count, index)
+    flow.comes(0, when, source.payload[0], *out, "the element of its channel")
     return bench
 
 
@@ -263,10 +259,11 @@ def concatenate(Concatenate, channels: tuple[int, ...]) -> Bench:
     for k, (source, count) in enumerate(zip(sources, channels, strict=True)):
         index = bench.constant(count, f"element_{k}")
         when, value = element(source, count, index)
-        value = requantised(specs[k], value)
-        known, value = flow.remember(flow.here[k] & when, value, f"witness_{k}")
-        when = flow.out & sink.moves & (sink.at == index + sum(channels[:k]))
-        bench.check(~when | (known & (sink.payload[0] == value)), f"the element of input {k}")
+        out = sink.moves & (sink.at == index + sum(channels[:k]))
+        flow.comes(
+            k, when, requantised(specs[k], value), out, sink.payload[0],
+            f"the element of input {k}", f"witness_{k}",
+        )  # fmt: skip
     return bench
 
 

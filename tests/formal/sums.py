@@ -39,9 +39,10 @@ def joined(dut, names: list[str], formula, capacity: int, patience: int) -> Benc
     bench.check(sum(moves) == Mux(moves[0], len(moves), 0), "inputs are taken together")
     for lane in range(len(dut.o.payload)):
         result = formula(*(source.payload[lane] for source in sources))
-        known, result = flow.remember(flow.here[0] & moves[0], result, f"result_{lane}")
-        right = sink.payload[lane] == result
-        bench.check(~(flow.out & sink.moves) | (known & right), f"the result in lane {lane}")
+        flow.comes(
+            0, moves[0], result, sink.moves, sink.payload[lane], f"the result in lane {lane}",
+            f"result_{lane}",
+        )  # fmt: skip
     return bench
 
 
@@ -192,10 +193,9 @@ def requantise(Requantise, spec: RequantiseSpec, *, cycles: int = 1, channels: i
     for k in range(channels):
         one = requantised(spec, source.payload[0], bias[k] if bias else 0, k)
         result = Mux(channel == k, one, result)
-    here = flow.here[0] & source.moves & (source.at == channel)
-    known, result = flow.remember(here, result, "result")
-    right = known & (sink.payload[0] == result)
-    bench.check(~(flow.out & sink.moves & (sink.at == channel)) | right, "the formula's result")
+    here = source.moves & (source.at == channel)
+    then = sink.moves & (sink.at == channel)
+    flow.comes(0, here, result, then, sink.payload[0], "the formula's result", "result")
     return bench
 
 
