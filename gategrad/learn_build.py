@@ -23,7 +23,6 @@ from gategrad.learn_plan import LearnPlan, plan_learning
 from gategrad.learning_formats import learning_model
 from gategrad.output import output_folder
 from gategrad.plan import FIELDS
-from gategrad.trainer_file import TrainerFile
 from gategrad.verbs import SUMMARY, TRAINER_LINK, as_board
 
 #: Connections up to which nextpnr's first router finishes designs that learn: of 85,000 it made 131
@@ -45,9 +44,8 @@ def trainer_top(
     """
     if plan.board is None:
         raise GategradError("a bitstream needs a board; see `gategrad boards`")
-    said = TrainerFile.of(plan.learning, plan.foldings).hash
     core = LearnCore(plan.trainer())
-    return BoardTop(plan.board, core, said, frequency, baud, transport=transport)
+    return BoardTop(plan.board, core, plan.file.hash, frequency, baud, transport=transport)
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class BuiltTrainer:
         available = dataclasses.asdict(board.resources) if board else {}
         answer: dict[str, Any] = {
             "network": plan.learning.model.name,
-            "hash": TrainerFile.of(plan.learning, plan.foldings).hash,
+            "hash": plan.file.hash,
             "board": board.name if board else None,
             "batch": plan.learning.batch,
             "multipliers": plan.multipliers,
@@ -139,6 +137,6 @@ def build_trainer(
             plan.board, top, work, progress=progress, seed=seed, most_connections=CONNECTIONS
         )
         built = BuiltTrainer(plan, report)
-        TrainerFile.of(plan.learning, plan.foldings).write(work)
+        plan.file.write(work)
         (work / SUMMARY).write_text(json.dumps(built.table(), indent=2) + "\n")
     return built

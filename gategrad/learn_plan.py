@@ -16,12 +16,12 @@ from gategrad.hdl.streams import beats
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
 from gategrad.hdl.tiles import Tiles
 from gategrad.learn_layouts import LearnFolding
-from gategrad.learn_timing import Timeline, cycles_alone
+from gategrad.learn_timing import cycles_per_sample
 from gategrad.learning import LINEAR, Learning
 from gategrad.model import Node
 from gategrad.plan import FIELDS
 from gategrad.trainer import IN_FLIGHT, Trainer
-from gategrad.trainer_drops import waiting
+from gategrad.trainer_file import TrainerFile
 from gategrad.verbs import FILL, MOST_DSPS, TRAINER_LINK
 
 #: Multipliers of a plan that no board limits.
@@ -60,6 +60,11 @@ class LearnPlan:
         )  # fmt: skip
 
     @cached_property
+    def file(self) -> TrainerFile:
+        """What a host needs to know of the gateware."""
+        return TrainerFile.of(self.learning, self.foldings)
+
+    @cached_property
     def steps(self) -> dict[str, int]:
         """Cycles that each layer's multipliers take for a sample that learns."""
         return {
@@ -81,24 +86,10 @@ class LearnPlan:
 
     @cached_property
     def expected(self) -> float:
-        """Cycles a sample with batches as they are: exactly those of
-        :mod:`gategrad.learn_timing` where one sample is on its way at a time, as with batches of
-        one; about, where several are.
-
-        The last sample of a batch goes through all layers alone before the next batch begins. And
-        two layers that take nearly as long wait for each other: simulated, 64-32-10 with layers of
-        196 and 202 cycles took 303 a sample, with 246 and 138 it took 248. A dropout that no layer
-        stands before is like one more: a sample waits in front of it until it is admitted.
-        """
-        trainer = self.trainer(known=False)
-        if trainer.in_flight == 1:
-            return cycles_alone(trainer)
-        masks = [self.learning.model.sizes[name] for name in waiting(self.learning)]
-        most, *others = sorted([*self.steps.values(), *masks], reverse=True)
-        second = others[0] if others else 0
-        wait = 0.4 * second * (second / most) ** 4
-        ends = (Timeline(trainer).period(ends=True) - most) / self.learning.batch
-        return max(most + wait + ends, self.cycles)
+        """Cycles a sample with batches as they are, from :mod:`gategrad.learn_timing`: the last
+        sample of a batch goes through all layers before the next batch begins, and layers that
+        take nearly as long wait for each other."""
+        return max(cycles_per_sample(self.trainer(known=False)), self.cycles)
 
     @property
     def decides(self) -> str:

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from gategrad import trainer_file
 from gategrad.boards.report import BuildReport
 from gategrad.cli import cli
 from gategrad.data import Dataset
 from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.layers import Dense
-from gategrad.learn_build import build_trainer, plan_trainer
+from gategrad.learn_build import build_trainer, plan_trainer, trainer_top
 from gategrad.learn_options import Learn
 from gategrad.trainer_file import TrainerFile, learning_hash
 
@@ -49,6 +50,20 @@ def test_a_hash_stands_for_all_that_is_learned():
     others = [small(seed=2), small(rate=0.5), small(rounding="nearest"), small(loss="hinge")]
     hashes = {learning_hash(plan_trainer(*other).plan.learning) for other in others}
     assert len(hashes | {learning_hash(first)}) == 5
+
+
+def test_what_is_learned_is_told_once(monkeypatch, tmp_path):
+    """Top level, table and file have one hash, made once."""
+    made = []
+    monkeypatch.setattr(
+        trainer_file, "learning_hash", lambda learning: made.append(1) or learning_hash(learning)
+    )
+    built = plan_trainer(*small(), "ulx3s-25f")
+    top = trainer_top(built.plan)
+    built.plan.file.write(tmp_path)
+    assert TrainerFile.read(tmp_path).hash == built.table()["hash"] == built.plan.file.hash
+    assert top.model.hex() == built.plan.file.hash[:16]
+    assert len(made) == 1
 
 
 def test_without_a_board_there_is_no_bitstream(tmp_path):

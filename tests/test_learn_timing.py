@@ -1,6 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""Cycles of a sample that is alone in a trainer: those that are planned are those of a simulation,
-to the cycle."""
+"""Cycles of a sample: those that are planned are those of a simulation, to the cycle."""
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from gategrad.layers import Dense, Dropout, Flatten
 from gategrad.learn_backends import SimulatedTrainer
 from gategrad.learn_layouts import LearnFolding
 from gategrad.learn_plan import LearnPlan
-from gategrad.learn_timing import cycles_alone
+from gategrad.learn_timing import Timeline, cycles_per_sample
 from gategrad.learning import Learning
 from gategrad.learning_formats import learning_model
 
@@ -52,17 +51,18 @@ def made(layers, **settings) -> tuple[Learning, np.ndarray, np.ndarray]:
     """What learns, and samples."""
     image = any(isinstance(layer, Conv2D) for layer in layers)
     random, here = np.random.default_rng(0), IMAGE if image else POINT
-    x, y = random.integers(-100, 100, (12, *here.shape)), np.arange(12) % 3
+    x, y = random.integers(-100, 100, (16, *here.shape)), np.arange(16) % 3
     network = Network(layers, here, "alone", trainable=True)
     learn = Learn(**({"batch": 1, "rate": 0.01} | settings))
     return learning_model(network, None, learn, Dataset("r", x, y, x, y)), x, y
 
 
 def simulated(plan: LearnPlan, x, y, count: int = 2) -> float:
-    """Cycles that each of ``count`` samples takes more."""
+    """Cycles that each of ``count`` samples takes more, in whole batches."""
+    batch = plan.learning.batch
     with SimulatedTrainer(plan.learning, "amaranth", plan) as device:
         ends = []
-        for samples in (1, 1, 1 + count):
+        for samples in (batch, batch, batch + count):
             device.step(x[:samples], y[:samples])
             ends.append(device.cycles)
         return (ends[2] - 2 * ends[1] + ends[0]) / count
@@ -116,7 +116,28 @@ def test_samples_one_at_a_time_in_batches():
     """Weights change at the end of each alone."""
     learning, x, y = made(DENSE, batch=4)
     plan = plan_of(learning, most=3, in_flight=1)
-    found = cycles_alone(plan.trainer())
-    assert plan.expected == found == simulated(plan, x, y, 8)
+    found = cycles_per_sample(plan.trainer())
+    assert plan.expected == found == simulated(plan, x, y, 4)
     one, _, _ = made(DENSE)
     assert found < plan_of(one, most=3).expected
+
+
+@pytest.mark.parametrize("name, batch, seed", [("a", 2, 0), ("a", 4, 1), ("activations", 3, 2)])
+def test_batches(name, batch, seed):
+    """Samples overlap; which job is next depends on what has come."""
+    learning, x, y = made(NETWORKS.get(name, DENSE), batch=batch)
+    plan = plan_of(learning, most=3, seed=seed)
+    assert plan.trainer().in_flight == min(3, batch)
+    assert plan.expected == simulated(plan, x, y, 2 * batch)
+
+
+def test_long_batches_go_on_as_shorter_ones_do():
+    found = []
+    for batch in (12, 24, 48):
+        learning, _, _ = made(DENSE, batch=batch)
+        plan = plan_of(learning, most=3, seed=1)
+        found.append(plan.expected)
+        assert plan.cycles < plan.expected
+        exact = Timeline(plan.trainer()).period(batch) / batch
+        assert plan.expected == pytest.approx(exact, rel=0.01)
+    assert found[0] > found[1] > found[2]
