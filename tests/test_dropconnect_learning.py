@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from learning_support import IMAGE, samples
-from trainer_support import TINY, check, data_for, dense, learning_of, plan_of
+from trainer_support import TINY, check, check_pieces, data_for, dense, learning_of, plan_of
 
 from gategrad import GategradError
 from gategrad.golden import dropconnect
@@ -147,16 +147,7 @@ def test_against_a_plain_loop():
 
 
 def test_pieces_and_resuming_change_nothing():
-    made, x, labels = dense(HALF, LAST, batch=5, momentum=0.5)
-    whole, pieces = Learner(made), Learner(made)
-    outputs = whole.step(x, labels).outputs
-    for start in range(0, 24, 4):
-        other = Learner(made)
-        other.restore(pieces.state())
-        found = other.step(x[start : start + 4], labels[start : start + 4])
-        assert (found.outputs == outputs[start : start + 4]).all()
-        pieces = other
-    assert all((pieces.state()[name] == value).all() for name, value in whole.state().items())
+    check_pieces(*dense(HALF, LAST, batch=5, momentum=0.5))
 
 
 @pytest.mark.parametrize("convolution", [False, True])

@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from support import run_streams
-from trainer_support import check, data_for, learning_of, plan_of
+from trainer_support import check, check_pieces, data_for, learning_of, plan_of
 
 from gategrad import GategradError, reference
 from gategrad.data import Dataset
@@ -139,17 +139,7 @@ def test_words_of_each_layer():
 
 
 def test_pieces_and_resuming_change_nothing():
-    made, x, labels = learning_of(perceptron(), batch=5, momentum=0.5)
-    whole, pieces = Learner(made), Learner(made)
-    outputs = whole.step(x, labels).outputs
-    for start in range(0, 24, 4):
-        other = Learner(made)
-        other.restore(pieces.state())
-        found = other.step(x[start : start + 4], labels[start : start + 4])
-        assert (found.outputs == outputs[start : start + 4]).all()
-        pieces = other
-    assert whole.state().keys() == pieces.state().keys()
-    assert all((pieces.state()[name] == value).all() for name, value in whole.state().items())
+    check_pieces(*learning_of(perceptron(), batch=5, momentum=0.5))
 
 
 def test_the_model_has_none():

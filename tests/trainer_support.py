@@ -103,6 +103,22 @@ def check(
     return device
 
 
+def check_pieces(made: Learning, x, labels) -> None:
+    """Learning four samples at a time, each time by a learner that goes on from a state, changes
+    nothing."""
+    whole, pieces = Learner(made), Learner(made)
+    outputs = whole.step(x, labels).outputs
+    for start in range(0, len(x), 4):
+        other = Learner(made)
+        other.restore(pieces.state())
+        part = slice(start, start + 4)
+        assert (other.step(x[part], labels[part]).outputs == outputs[part]).all()
+        pieces = other
+    state = pieces.state()
+    assert whole.state().keys() == state.keys()
+    assert all((state[name] == value).all() for name, value in whole.state().items())
+
+
 def random_learning(seed: int):
     """A random graph that learns, in part, somehow; samples, and a plan."""
     random = np.random.default_rng(seed + 999)
