@@ -83,15 +83,22 @@ def _preprocessing(scale: float, mean, std) -> Preprocessing:
 
 
 def train(
-    network: Network | str | Path, data: AnyData, *, progress: Progress = no_progress
+    network: Network | str | Path,
+    data: AnyData,
+    *,
+    like: AnyModel | None = None,
+    progress: Progress = no_progress,
 ) -> Model:
-    """Train ``network`` (or its TOML file) in floating point on ``data`` and quantise it.
+    """Train ``network`` (or its TOML file) in floating point on ``data`` and quantise it, with the
+    formats of the model ``like``, if there is one: a loadable bitstream of it takes the weights.
 
     Accuracies on the held-out samples are in ``info``: ``float_accuracy`` and ``accuracy``.
     """
     if not isinstance(network, Network):
         network = Network.load(network)
-    return verbs.train(network, _data(data, network), progress=progress)
+    return verbs.train(
+        network, _data(data, network), like=_model(like) if like else None, progress=progress
+    )
 
 
 def learn(
@@ -173,13 +180,18 @@ def export(model: AnyModel, path: str | Path) -> None:
 
 
 def check(
-    model: AnyModel, board: Board | str | None = None, *, rate: float | None = None
+    model: AnyModel,
+    board: Board | str | None = None,
+    *,
+    rate: float | None = None,
+    loadable: bool = False,
 ) -> dict[str, Any]:
     """Plan, resources, rate and whether it ``fits``; if not, the ``reason``.
 
-    ``rate``: samples a second at the board's default clock; None is as fast as fits.
+    ``rate``: samples a second at the board's default clock; None is as fast as fits;
+    ``loadable``: with weights that can be changed.
     """
-    return verbs.check(_model(model), board, rate)
+    return verbs.check(_model(model), board, rate, loadable)
 
 
 def generate(
@@ -240,6 +252,7 @@ def build(
     seed: int = 1,
     transport: str = "uart",
     boot: bool = True,
+    loadable: bool = False,
     progress: Progress = no_progress,
 ) -> Built:
     """Bitstream and reports into ``directory``; ``frequency`` in Hz is what to aim for.
@@ -255,6 +268,7 @@ def build(
         seed=seed,
         transport=transport,
         boot=boot,
+        loadable=loadable,
         progress=progress,
     )
 
@@ -302,13 +316,13 @@ def run(
 ) -> Simulation:
     """Run held-out samples on the board at ``port`` and compare every output with golden.
 
-    ``where``: ``build``, ``board`` and ``baud``; see :func:`connect`. A board that learns takes the
-    weights of ``model`` first.
+    ``where``: ``build``, ``board`` and ``baud``; see :func:`connect`. A board whose weights can be
+    changed takes those of ``model`` first.
     """
     model = _model(model, data)
     x, y = _samples(model, data, samples)
     with connect(port, model, progress=progress, **where) as found:
-        if isinstance(found, LearningDevice):
+        if found.readable:
             found.load_weights(model, progress)
         return device.run(found, model, x, y, progress)
 

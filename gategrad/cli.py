@@ -24,6 +24,7 @@ from gategrad.cli_options import (
     calibrating_data,
     data_option,
     emit,
+    loadable_option,
     model_argument,
     output_option,
     rate_option,
@@ -87,15 +88,18 @@ def boards(as_json: bool) -> None:
 @calibrating_data
 @board_option
 @rate_option
+@loadable_option
 @as_json
-def check(model: Model, board: str | None, rate: float | None, as_json: bool) -> None:
+def check(
+    model: Model, board: str | None, rate: float | None, loadable: bool, as_json: bool
+) -> None:
     """Show formats, plan, resources and rate of MODEL, and whether it fits the board.
 
     \b
     Example:
       gategrad check mnist.npz --board icebreaker
     """
-    answer = api.check(model, board, rate=rate)
+    answer = api.check(model, board, rate=rate, loadable=loadable)
     if as_json:
         emit(answer)
     if not answer["fits"]:
@@ -192,6 +196,7 @@ def simulate(
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the placer.")
 @transport_option
 @click.option("--no-boot", is_flag=True, help="Weights do not come from the flash at power-up.")
+@loadable_option
 @as_json
 def build(
     model: Model,
@@ -202,6 +207,7 @@ def build(
     seed: int,
     transport: str,
     no_boot: bool,
+    loadable: bool,
     as_json: bool,
 ) -> None:
     """Build the bitstream of MODEL for a board, with reports.
@@ -214,7 +220,7 @@ def build(
     with Stages() as stages:
         built = api.build(
             model, board, output, rate=rate, frequency=hz, seed=seed, transport=transport,
-            boot=not no_boot, progress=stages,
+            boot=not no_boot, loadable=loadable, progress=stages,
         )  # fmt: skip
     answer = built.table()
     if as_json:
@@ -224,6 +230,10 @@ def build(
     out.print(f"fmax {answer['fmax_mhz']:.1f} MHz, the PLL makes {answer['clock_mhz']:g} MHz")
     if transport == "spi":
         out.print(f"link over SPI, SCK at most {answer['baud'] / 1e6:.1f} MHz")
+    if loadable:
+        out.print(
+            f"weights can be changed: gategrad weights --build {output} --load OTHER.npz"
+        )
     if answer["flash"]:
         out.print("weights are in the flash too and there at power-up")
     out.print(f"wrote {Path(output, answer['bitstream'])}")

@@ -11,6 +11,7 @@ from gategrad.cli_options import (
     as_json,
     calibrating_data,
     emit,
+    loadable_option,
     model_argument,
     rate_option,
 )
@@ -31,6 +32,7 @@ from gategrad.virtual_board import VirtualBoard, top_of
 @rate_option
 @click.option("--frequency", type=POSITIVE, help="MHz of its clock; default: the board's.")
 @click.option("--baud", type=click.IntRange(1), help="Bits a second; default: the board's.")
+@loadable_option
 @as_json
 def board(
     model: Model | Network,
@@ -40,6 +42,7 @@ def board(
     rate: float | None,
     frequency: float | None,
     baud: int | None,
+    loadable: bool,
     as_json: bool,
 ) -> None:
     """Switch on a virtual board with MODEL in it, and serve its port until interrupted.
@@ -59,7 +62,10 @@ def board(
     hz = frequency * 1e6 if frequency else None
     with Stages() as stages:
         samples = load_data(data, model) if data and isinstance(model, Network) else None
-        top = top_of(model, find_board(board), samples, rate=rate, frequency=hz, baud=baud)
+        top = top_of(
+            model, find_board(board), samples, rate=rate, frequency=hz, baud=baud,
+            loadable=loadable,
+        )  # fmt: skip
         # As after `gategrad flash`.
         weights = load_image(top.core) if top.boot else None
         device = VirtualBoard(top, weights=weights, progress=stages)

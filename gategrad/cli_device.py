@@ -18,7 +18,6 @@ from gategrad.cli_options import (
 from gategrad.console import Stages, err, out
 from gategrad.device import open_link
 from gategrad.errors import GategradError
-from gategrad.learn_device import LearningDevice
 from gategrad.loading import load_model
 from gategrad.model import Model
 from gategrad.verbs import as_board
@@ -108,9 +107,10 @@ def weights(
     baud: int | None,
     as_json: bool,
 ) -> None:
-    """Read the weights of a board that learns back as a MODEL, or write others into it.
+    """Read the weights of a board back as a MODEL, or write others into it.
 
-    Weights that are written start learning afresh; they are read back and compared.
+    The board learns, or its bitstream was built with --loadable. What is written is read back and
+    compared; a board that learns begins afresh with it.
 
     \b
     Example:
@@ -121,10 +121,11 @@ def weights(
     if not build:
         raise GategradError("the order of weights is in the folder of the bitstream: add --build")
     with Stages() as stages, api.connect(port, build=build, board=board, baud=baud) as device:
-        if not isinstance(device, LearningDevice):
+        if not device.readable:
             raise GategradError(
-                "the weights of this board belong to its bitstream; one that learns, from "
-                "`gategrad trainer -o`, takes others and gives them back"
+                "the weights of this board belong to its bitstream; one from `gategrad build "
+                "--loadable`, or that learns, from `gategrad trainer -o`, takes others and gives "
+                "them back"
             )
         if load:
             device.load_weights(load_model(load), stages)

@@ -105,6 +105,12 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise GategradError(f"numbers such as 0.5 or 0.4,0.5,0.6, not {text!r:.40}") from None
 
 
+#: Of what makes a design.
+loadable_option = click.option(
+    "--loadable", is_flag=True, help="Weights and biases can be changed and read over the link."
+)
+
+
 def port_options(command):
     """Where a board is."""
     for option in (

@@ -30,6 +30,9 @@ SHOWN = 20
     "netlist for --board, or on a board.",
 )
 @click.option(
+    "--like", help="MODEL whose formats to take, so that a loadable bitstream of it fits."
+)
+@click.option(
     "--samples", type=click.IntRange(1), help="With --backend: of each epoch, at most."
 )
 @click.option(
@@ -43,6 +46,7 @@ def train(
     data: str,
     output: str,
     backend: str | None,
+    like: str | None,
     samples: int | None,
     checkpoint: str | None,
     resume: str | None,
@@ -65,9 +69,11 @@ def train(
         for option, value in given.items():
             if value is not None:
                 raise GategradError(f"--{option} goes with --backend")
+    elif like:
+        raise GategradError("--like goes without --backend: formats of what learns are in [learn]")
     with Stages() as stages:
         if backend is None:
-            run, model = None, api.train(network, dataset, progress=stages)
+            run, model = None, api.train(network, dataset, like=like, progress=stages)
         else:
             run = api.learn(
                 network, dataset, backend=backend, samples=samples, checkpoint=checkpoint,

@@ -2,18 +2,25 @@
 """The core: a plan as one component, its layers connected along the graph."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Module, unsigned
-from amaranth.lib import data, stream, wiring
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from gategrad.boards.coreshape import BYTE_STREAM
 from gategrad.graph import INPUT
+from gategrad.hdl.chain import Chain
+from gategrad.hdl.linear import Linear
 from gategrad.hdl.loader import Loader
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Technology
+from gategrad.hdl.weight_access import BYTE
 from gategrad.operations import OPERATIONS
+from gategrad.pieces import Pieces
 from gategrad.plan import Edge, Plan
 
 
@@ -23,7 +30,10 @@ class Core(wiring.Component):
     ``i``: samples of ``inputs`` elements, ``input_lanes`` a beat (by default as many as the first
     layer takes); ``o``: the last layer's raw outputs, ``outputs`` elements a sample; ``load``, if
     ``load_bytes`` is above 0: the weight image (:func:`load_image`), to be sent once before the
-    first sample. Submodules are called after the nodes, ``layer_hidden`` for ``hidden``.
+    first sample, unless the weights are ``known``. If it is ``readable`` (a plan that is loadable)
+    weights and biases may be loaded whenever no sample is under way, and ``dump``, ``dumping``,
+    ``piece`` and ``idle`` give them back as :class:`~gategrad.pieces.Pieces` says. Submodules are
+    called after the nodes, ``layer_hidden`` for ``hidden``.
 
     ``technology`` replaces the plan's (a simulated one, say); ``frames_at_once``: samples that
     have to come before the first of them leaves.
@@ -60,12 +70,29 @@ class Core(wiring.Component):
         ]
         self.loader = Loader(memories) if memories else None
         self.load_bytes = self.loader.bytes if self.loader else 0
+        #: Layers whose weights and biases go in and out: the bytes of each of their memories.
+        self.loadable = {
+            name: {port: beats(bits, 8) * rows for port, (bits, rows) in layer.memories.items()}
+            for name, layer in self.layers.items() if getattr(layer, "memories", {})
+        }  # fmt: skip
+        self.readable = bool(self.loadable)
+        if self.loadable:
+            sizes = [size for memories in self.loadable.values() for size in memories.values()]
+            self.chain, self.load_bytes = Chain(BYTE, sizes), sum(sizes)
+            self.pieces = Pieces(BYTE_STREAM, self.load_bytes, BYTE.width)
+        kinds = {n.layout.folding.weights for n in plan.nodes if n.layout.folding}
+        self.known = not self.load_bytes or not (self.loader or "spram" in kinds)
         ports = {
             "i": In(tensor_stream(model.input.format, self.input_lanes)),
             "o": Out(tensor_stream(model.out, plan.nodes[-1].layout.lanes_out)),
         }
-        if self.loader:
-            ports["load"] = In(stream.Signature(data.ArrayLayout(unsigned(8), 1)))
+        if self.load_bytes:
+            ports["load"] = In(BYTE_STREAM)
+        if self.readable:
+            ports |= {
+                "dump": Out(BYTE_STREAM), "dumping": In(1), "idle": Out(1),
+                "piece": In(self.pieces.piece.shape()),
+            }  # fmt: skip
         super().__init__(ports)
 
     @property
@@ -108,6 +135,8 @@ class Core(wiring.Component):
         connect(m, self._through(m, "output", self._output, last), wiring.flipped(self.o))
         if self.loader:
             self._load(m)
+        if self.readable:
+            self._access(m)
         return m
 
     def _input_of(self, edge: Edge):
@@ -141,6 +170,21 @@ class Core(wiring.Component):
             ]
 
 
+    def _access(self, m):
+        """Weights and biases of one layer after another, in and out."""
+        m.submodules.chain, m.submodules.pieces = chain, pieces = self.chain, self.pieces
+        connect(m, wiring.flipped(self.load), chain.load)
+        connect(m, chain.dump, pieces.i)
+        connect(m, pieces.o, wiring.flipped(self.dump))
+        m.d.comb += [
+            chain.dumping.eq(pieces.asking), pieces.dumping.eq(self.dumping),
+            pieces.piece.eq(self.piece), self.idle.eq(pieces.resting),
+        ]  # fmt: skip
+        memories = [(name, port) for name, held in self.loadable.items() for port in held]
+        for k, (name, port) in enumerate(memories):
+            wiring.connect(m, getattr(chain, f"part_{k}"), getattr(self.layers[name], port))
+
+
 def core_hash(model_hash: str, image: bytes) -> str:
     """What a bitstream's device says it is (hex): a model, and the order in which it takes its
     weights if it takes any. That is the plan's, and not to be got wrong silently."""
@@ -148,9 +192,35 @@ def core_hash(model_hash: str, image: bytes) -> str:
 
 
 def load_image(core: Core) -> bytes:
-    """The bytes for ``core.load``: all weights that the bitstream cannot hold."""
+    """The bytes for ``core.load``: all weights that the bitstream cannot hold, or where they and
+    biases can be changed, all of them."""
+    params = core.plan.model.params
+    if core.loadable:
+        layers = {name: core.layers[name] for name in core.loadable}
+        return b"".join(layer_image(layer, params[name]) for name, layer in layers.items())
     return b"".join(
-        word.to_bytes(-(-layer.matvec.memory.width // 8), "little")
+        _rows(layer.matvec.words(params[name]["weight"]), layer.matvec.memory.width)
         for name, layer in core.writable.items()
-        for word in layer.matvec.words(core.plan.model.params[name]["weight"])
     )
+
+
+def layer_image(layer: Linear, params: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of the memories of ``layer`` with ``params``, as they go in and out."""
+    words = layer.words(params)
+    return b"".join(_rows(words[port], bits) for port, (bits, _) in layer.memories.items())
+
+
+def layer_params(layer: Linear, image: bytes) -> dict[str, np.ndarray]:
+    """The inverse of :func:`layer_image`, weights as units x inputs."""
+    words, at = {}, 0
+    for port, (bits, rows) in layer.memories.items():
+        size = beats(bits, 8)
+        starts = range(at, at + rows * size, size)
+        words[port] = [int.from_bytes(image[k : k + size], "little") for k in starts]
+        at += rows * size
+    return layer.params(words)
+
+
+def _rows(words: list[int], bits: int) -> bytes:
+    """Rows of a memory, each in whole bytes."""
+    return b"".join(word.to_bytes(beats(bits, 8), "little") for word in words)

@@ -27,6 +27,7 @@ from gategrad.boards.top import model_id
 from gategrad.core import Core, core_hash, load_image
 from gategrad.errors import GategradError
 from gategrad.files import read_bytes
+from gategrad.loadable import WeightFile
 from gategrad.model import Model
 from gategrad.verbs import IMAGE, MODEL, SUMMARY, as_board, padded, plan_for
 
@@ -40,6 +41,9 @@ class Device:
     ``together``: samples that its core computes at once; ``image``: weights to load. Usable in
     ``with``. Its methods raise :class:`GategradError`, also for a cable that is pulled.
     """
+
+    #: Whether weights can be changed, and read back.
+    readable = False
 
     def __init__(self, link: Link, model: Model, image: bytes = b"", together: int = 1):
         self.link, self._model, self._image, self._together = link, model, image, together
@@ -84,6 +88,16 @@ class Device:
             progress("running", done / len(frames), f"{done} of {len(frames)}")
         return np.array(rows, np.int64).reshape(len(frames), -1)[: len(raw)]
 
+    def weights(self, progress: Progress = no_progress) -> Model:
+        """The model with the weights that are in the board's memories now.
+
+        Raises :class:`GategradError` for a board that does not give them back.
+        """
+        raise GategradError(
+            "this board does not give its weights back; one from `gategrad build --loadable` does, "
+            "and one that learns, from `gategrad trainer`"
+        )
+
     def load_weights(
         self, model: Model | None = None, progress: Progress = no_progress
     ) -> None:
@@ -94,7 +108,7 @@ class Device:
         if model is not None and model.hash != self._model.hash:
             raise GategradError(
                 "the weights of this board belong to its bitstream; build it from the other "
-                "model, or build a trainer, which takes any weights"
+                "model, or with --loadable, or as a trainer: these take any weights"
             )
         if not self._image:
             raise GategradError("the weights of this board are fixed in its bitstream")
@@ -136,6 +150,8 @@ def connect(
                 "the device holds a network that learns; name the folder of its bitstream (build), "
                 "which says how its weights lie"
             )
+        if identity.readable:
+            return _connect_loadable(link, model, found, build, identity, progress)
         image, together = b"", 1
         if identity.load_bytes:
             image, together = weights_for(model, found, identity.load_bytes, build)
@@ -147,6 +163,35 @@ def connect(
     except BaseException:
         link.close()
         raise
+    return device
+
+
+def _connect_loadable(
+    link: Link,
+    model: Model,
+    board: Board | None,
+    build: str | Path | None,
+    identity: Identity,
+    progress: Progress,
+) -> "Device":
+    """The device with weights that can be changed at the end of ``link``."""
+    from gategrad.loadable_device import LoadableDevice
+
+    if build is not None:
+        file, together = WeightFile.read(build), _together(Path(build, SUMMARY))
+    else:
+        planned = plan_for(model, board or "icebreaker", loadable=True)
+        file, together = WeightFile.of(planned), planned.samples_at_once
+    expect(identity, file.hash)
+    if identity.load_bytes != file.size:
+        raise GategradError(
+            f"the device takes {identity.load_bytes} bytes of weights, not {file.size}: "
+            "weights.json is damaged; build again"
+        )
+    device = LoadableDevice(link, file, together)
+    if not identity.loaded:
+        device.load_weights(model, progress)
+    link.speed_up()
     return device
 
 

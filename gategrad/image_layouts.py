@@ -14,7 +14,7 @@ from gategrad.hdl.grey import Grey
 from gategrad.hdl.pool import Pool
 from gategrad.hdl.streams import beats
 from gategrad.hdl.technology import Technology
-from gategrad.layouts import SMALL, divisions, fewest_lanes, known, output_lanes
+from gategrad.layouts import SMALL, divisions, fewest_lanes, known, output_lanes, writes_in_logic
 from gategrad.model import Node
 from gategrad.plan import Context, Layout
 
@@ -101,7 +101,8 @@ def _memories(spec: ConvSpec, shape: ConvFolding, context: Context) -> Iterator[
     """``shape`` with the memories that it may use, and as many output lanes as it needs."""
     length = beats(spec.inputs, shape.simd)
     weights = ["block"]
-    if spec.filters * spec.inputs * spec.weight.width <= SMALL:
+    bits = spec.filters * spec.inputs * spec.weight.width
+    if bits <= SMALL and writes_in_logic(context):
         weights.append("logic")
     window = spec.window
     lines = (window.extent[0] * window.width + window.extent[1]) * window.channels * spec.x.width
@@ -112,7 +113,7 @@ def _memories(spec: ConvSpec, shape: ConvFolding, context: Context) -> Iterator[
     for memory, buffer, multiplier in product(weights, buffers, multipliers):
         yield dataclasses.replace(
             shape, lanes=output_lanes(shape.pe, length), multiplier=multiplier, weights=memory,
-            buffer=buffer,
+            buffer=buffer, loadable=context.loadable,
         )  # fmt: skip
 
 

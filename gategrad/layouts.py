@@ -60,7 +60,7 @@ def known(context: Context):
     Bits that all weights of a memory share take no block. Where blocks are few and small that
     decides, and networks are small; elsewhere looking would take longer than all the rest.
     """
-    few = context.technology.family == "ice40"
+    few = context.technology.family == "ice40" and not context.loadable
     return context.params["weight"] if few else UNKNOWN, context.params["bias"]
 
 
@@ -123,7 +123,7 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
     weights = ["block"]
     if technology.spram and weight_bits > context.bram_bits:
         weights = ["spram"]
-    elif weight_bits <= SMALL:
+    elif weight_bits <= SMALL and writes_in_logic(context):
         weights.append("logic")
     groups = beats(spec.units, pe)
     for memory, multiplier in product(weights, context.multipliers(pe * simd)):
@@ -142,7 +142,13 @@ def _memories(spec: DenseSpec, pe: int, simd: int, context: Context):
                     weights=memory,
                     buffer=buffer,
                     pages=pages,
+                    loadable=context.loadable,
                 )
+
+
+def writes_in_logic(context: Context) -> bool:
+    """Whether weights may be in logic: on iCE40 a bit that is written there takes a flip-flop."""
+    return not (context.loadable and context.technology.family == "ice40")
 
 
 def _buffers(spec: DenseSpec, simd: int, groups: int, vectors: int, context: Context):

@@ -2,20 +2,18 @@
 """A trainer as the link of a board sees it: one stream in and one out, weights and counters in
 bytes."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
 from gategrad.boards.coreshape import BYTE_STREAM
-from gategrad.boards.protocol import COUNTER_BYTES, LOAD_CHUNK
+from gategrad.boards.protocol import COUNTER_BYTES
 from gategrad.hdl.counter import count
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.slice import Slice
 from gategrad.hdl.streams import connect, tensor_stream
+from gategrad.pieces import Pieces
 from gategrad.trainer import Trainer
-
-#: Cycles that a trainer needs to see that nobody wants weights any more.
-PAUSE = 8
 
 
 class LearnCore(wiring.Component):
@@ -41,11 +39,13 @@ class LearnCore(wiring.Component):
         self.known, self.readable = trainer.known, True
         self.counter_names = list(trainer.counters)
         self.counters = len(self.counter_names)
-        pieces = -(-self.load_bytes // LOAD_CHUNK)
+        self.pieces = Pieces(
+            trainer.signature.members["dump"].signature, self.load_bytes, 8 * self.element_bytes
+        )
         super().__init__({
             "i": In(tensor_stream(model.input.format)), "o": Out(tensor_stream(model.out)),
             "label": In(stream.Signature(trainer.admission.label)), "load": In(BYTE_STREAM),
-            "dump": Out(BYTE_STREAM), "dumping": In(1), "piece": In(range(pieces)),
+            "dump": Out(BYTE_STREAM), "dumping": In(1), "piece": In(self.pieces.piece.shape()),
             "counter": Out(8), "counter_byte": In(range(max(2, COUNTER_BYTES * self.counters))),
             "idle": Out(1), "restart": In(1),
         })  # fmt: skip
@@ -95,38 +95,15 @@ class LearnCore(wiring.Component):
         ]
 
     def _dump(self, m: Module) -> None:
-        """Elements become bytes: a pass over all of them, of which ``dump`` gives what is from
-        ``piece`` on, while ``dumping``."""
-        trainer, size = self.trainer, self.element_bytes
-        taken, sign = Signal(), Signal(8 * size)
-        m.d.comb += sign.eq(trainer.dump.payload[0])
-        passing, pause = Signal(), Signal(range(PAUSE + 1))
-        byte, last = count(m, taken, size, "dump_byte")
-        place, ended = count(m, taken, self.load_bytes, "place")
-        # A byte is let go two cycles after the one before it: by then it is known where it belongs.
-        settled, reached = Signal(), Signal()
-        m.d.sync += settled.eq(passing & ~taken)
-        low = LOAD_CHUNK.bit_length() - 1
-        with m.If(~passing):
-            m.d.sync += reached.eq(0)
-            with m.If(pause != 0):
-                m.d.sync += pause.eq(pause - 1)
-            with m.Elif(self.dumping):
-                m.d.sync += passing.eq(1)
-        with m.Else():
-            with m.If((place[low:] == self.piece) & (place[:low] == 0) & self.dumping):
-                m.d.sync += reached.eq(1)
-            with m.If(taken & ended):
-                m.d.sync += [passing.eq(0), pause.eq(PAUSE)]
-        there = settled & trainer.dump.valid
+        """Elements become bytes, from a piece on."""
+        trainer, pieces = self.trainer, self.pieces
+        m.submodules.pieces = pieces
+        connect(m, trainer.dump, pieces.i)
+        connect(m, pieces.o, flipped(self.dump))
         m.d.comb += [
-            trainer.dumping.eq(passing),
-            self.dump.valid.eq(there & reached & self.dumping),
-            self.dump.p[0].eq(sign.word_select(byte, 8)),
-            taken.eq(Mux(reached & self.dumping, self.dump.valid & self.dump.ready, there)),
-            trainer.dump.ready.eq(taken & last),
-            self.idle.eq(trainer.idle & ~passing & (pause == 0)),
-        ]
+            pieces.dumping.eq(self.dumping), pieces.piece.eq(self.piece),
+            trainer.dumping.eq(pieces.asking), self.idle.eq(trainer.idle & pieces.resting),
+        ]  # fmt: skip
 
     def _count(self, m: Module) -> None:
         """All counters as a row of bytes."""

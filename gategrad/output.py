@@ -8,6 +8,9 @@ from pathlib import Path
 
 from gategrad.errors import GategradError
 
+#: Weights that have to be sent, what was built, and of what, beside the bitstream or the Verilog.
+IMAGE, SUMMARY, MODEL = "weights.bin", "summary.json", "model.npz"
+
 
 @contextmanager
 def output_folder(directory: str | Path, mark: str, verb: str) -> Iterator[Path]:

@@ -74,6 +74,7 @@ class Context:
     most: int  # multiplications a cycle that are worth considering
     least: float  # cycles a sample that the network as a whole cannot beat
     bram_bits: int  # of all the device's block RAM
+    loadable: bool = False  # weights and biases are to be written and read at run time
     lanes: int = 1  # elements a beat that the node before it sends
 
     def multipliers(self, lanes: int) -> list[str]:
@@ -147,6 +148,11 @@ class Plan:
         """Cycles between samples at steady state: those of the slowest node or converter."""
         layers = [n.layout.cycles for n in self.nodes]
         return max(layers + [converter.cycles for converter in self.converters])
+
+    @property
+    def loadable(self) -> bool:
+        """Whether weights and biases can be written and read at run time."""
+        return any(n.layout.folding and n.layout.folding.loadable for n in self.nodes)
 
     @property
     def samples_at_once(self) -> int:

@@ -43,14 +43,17 @@ def plan(
     overhead: Resources = Resources(),  # noqa: B008 (frozen)
     cycles: float | None = None,
     most_lanes: int | None = None,
+    loadable: bool = False,
 ) -> Plan:
     """The fastest plan of ``model`` that fits ``budget``, or the smallest with ``cycles`` a sample.
 
-    ``most_lanes`` bounds the multiplications a cycle of one layer. Raises
-    :class:`GategradError`, naming the resource, by how much it is short, the layer to blame and
-    what would help, if not even the smallest design fits or ``cycles`` cannot be reached.
+    ``most_lanes`` bounds the multiplications a cycle of one layer; ``loadable``: with weights and
+    biases that can be written and read at run time.
+
+    Raises :class:`GategradError`, naming the resource, by how much it is short, the layer to blame
+    and what would help, if not even the smallest design fits or ``cycles`` cannot be reached.
     """
-    groups = _groups(model, _contexts(model, technology, budget, most_lanes))
+    groups = _groups(model, _contexts(model, technology, budget, most_lanes, loadable))
     room = _vector(budget) - _vector(overhead)
 
     def made(choice: Sequence["_Option"]) -> Plan:
@@ -166,7 +169,7 @@ def _groups(model: Model, contexts: dict[str, Context]) -> list[_Group]:
 
 
 def _contexts(
-    model: Model, technology: Technology, budget: Resources, most_lanes: int | None
+    model: Model, technology: Technology, budget: Resources, most_lanes: int | None, loadable: bool
 ) -> dict[str, Context]:
     dual = 2 if technology.multiplier == "SB_MAC16" else 1
     hardware = budget.dsps * dual if technology.multiplier else 0
@@ -190,6 +193,7 @@ def _contexts(
             most=min(most, most_lanes or most),
             least=model.macs / (hardware or logic),
             bram_bits=budget.brams * technology.bram_bits,
+            loadable=loadable,
         )
     return contexts
 

@@ -93,12 +93,14 @@ def quantise(
     data: Dataset,
     settings: Quantisation | None = None,
     *,
+    like: Model | None = None,
     progress=None,
 ) -> Model:
     """Quantise a trained network; ``data`` gives the calibration samples (of its training part).
 
     With ``finetune`` (by default 10 epochs where a width is 4 bits or less) the float parameters
     are first trained further with quantised values; ``progress`` is called as by ``train``.
+    ``like``: a model of the same layers whose formats to take, instead of choosing them.
 
     Raises :class:`GategradError` on data or parameters that do not fit or are not finite.
     """
@@ -115,7 +117,12 @@ def quantise(
     count = min(CALIBRATION, max(FEWEST, VALUES // values))
     raw = raw_inputs(data.x_train[:count], network.input.shape, network.input.format, data.name)
     x = network.input.format.real(raw)
-    context = _build(network, params, settings, x)
+    settled = None
+    if like is not None:
+        from gategrad.like import formats_of
+
+        settled = formats_of(like, network, params)
+    context = _build(network, params, settings, x, settled)
     epochs = _finetune_epochs(network, settings)
     tuned = params
     if epochs:

@@ -12,6 +12,7 @@ from gategrad.golden.format import Format
 from gategrad.golden.update import UpdateRounding
 from gategrad.graph import INPUT
 from gategrad.hdl.admission import Admission
+from gategrad.hdl.chain import Chain
 from gategrad.hdl.delta_sum import DeltaSum
 from gategrad.hdl.fifo import Fifo
 from gategrad.hdl.fork import Fork
@@ -413,36 +414,20 @@ class Trainer(wiring.Component):
 
     def _host(self, m: Module) -> None:
         """Weights of one layer after another."""
-        load = self._loads(m)
         layers = list(self.layers.values())
         lengths = [layer.tiles.elements for layer in layers]
-        which = Signal(range(len(layers)))
-        left = Signal(range(max(lengths) + 1), init=lengths[0])
-        moved, given = Signal(), Signal()
-        m.d.comb += moved.eq(
-            (load.valid & load.ready) | (self.dump.valid & self.dump.ready)
-        )
-        # The first layer does not begin again before it is asked to.
-        with m.If(~self.dumping):
-            m.d.sync += given.eq(0)
-        with m.Elif(moved & (left == 1) & (which == len(layers) - 1)):
-            m.d.sync += given.eq(1)
+        m.submodules.chain = chain = Chain(self.weight_format, lengths)
+        connect(m, self._loads(m), chain.load)
+        connect(m, chain.dump, flipped(self.dump))
+        m.d.comb += chain.dumping.eq(self.dumping)
         for k, layer in enumerate(layers):
-            own = layer.spec.weight.width
-            after = (k + 1) % len(layers)
+            part, own = getattr(chain, f"part_{k}"), layer.spec.weight.width
             m.d.comb += [
-                layer.load.payload[0].eq(load.payload[0][:own].as_signed()),
-                layer.load.valid.eq(load.valid & (which == k)),
-                layer.dump.ready.eq(self.dump.ready & (which == k)),
-                layer.dumping.eq(self.dumping & ~given & (which == k)),
+                layer.load.payload[0].eq(part.load.payload[0][:own].as_signed()),
+                layer.load.valid.eq(part.load.valid),
+                part.load.ready.eq(layer.load.ready),
+                part.dump.payload[0].eq(layer.dump.payload[0]),
+                part.dump.valid.eq(layer.dump.valid),
+                layer.dump.ready.eq(part.dump.ready),
+                layer.dumping.eq(part.dumping),
             ]
-            with m.If(which == k):
-                m.d.comb += [
-                    load.ready.eq(layer.load.ready),
-                    self.dump.valid.eq(layer.dump.valid),
-                    self.dump.payload[0].eq(layer.dump.payload[0]),
-                ]
-                with m.If(moved):
-                    m.d.sync += left.eq(Mux(left == 1, lengths[after], left - 1))
-                    with m.If(left == 1):
-                        m.d.sync += which.eq(after)

@@ -29,8 +29,9 @@ from gategrad.golden.window import WindowSpec
 from gategrad.graph import Network
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.technology import PORTABLE, Resources
+from gategrad.loadable import WeightFile, for_any_weights
 from gategrad.model import Model
-from gategrad.output import output_folder
+from gategrad.output import IMAGE, MODEL, SUMMARY, output_folder
 from gategrad.plan import Plan
 from gategrad.planner import plan
 from gategrad.quantise import quantise
@@ -43,6 +44,8 @@ LINK = {"ice40": Resources(luts=480, ffs=260), "ecp5": Resources(luts=470, ffs=2
 TRAINER_LINK = {"ice40": Resources(luts=1150, ffs=550), "ecp5": Resources(luts=900, ffs=550)}
 #: What receiving weights adds to the link.
 LOADING = Resources(luts=150, ffs=40)
+#: What giving them back as well adds, in pieces, and order among memories.
+READING = Resources(luts=230, ffs=80)
 #: What looking for them in the flash at power-up adds.
 BOOT = Resources(luts=134, ffs=69)
 #: Share of a device's logic that place and route can use before timing suffers.
@@ -53,32 +56,41 @@ MOST_DSPS = 132
 #: Without a board: this many multiplications a cycle in one layer.
 DESKTOP = Resources(luts=1_000_000, ffs=1_000_000, dsps=16, brams=100_000)
 
-#: Weights that have to be sent, and what was built, beside the bitstream or the Verilog.
-IMAGE, SUMMARY, MODEL = "weights.bin", "summary.json", "model.npz"
-
 
 def as_board(board: Board | str | None) -> Board | None:
     """A board by its name, or as it is."""
     return find_board(board) if isinstance(board, str) else board
 
 
-def plan_for(model: Model, board: Board | str | None = None, rate: float | None = None) -> Plan:
+def plan_for(
+    model: Model,
+    board: Board | str | None = None,
+    rate: float | None = None,
+    loadable: bool = False,
+) -> Plan:
     """The plan of ``model`` on ``board``, as fast as it fits or at ``rate`` samples a second.
 
-    Without a board: portable logic with 16 multipliers a layer. Raises :class:`GategradError` if it
-    does not fit, naming what is short.
+    ``loadable``: with weights and biases that can be changed and read at run time; its model is
+    then made :func:`~gategrad.loadable.for_any_weights`. Without a board: portable logic with 16
+    multipliers a layer. Raises :class:`GategradError` if it does not fit, naming what is short.
     """
     board = as_board(board)
     _check_rate(board, rate)
+    if loadable:
+        model = for_any_weights(model)
     if board is None:
-        return plan(model, PORTABLE, DESKTOP)
+        return plan(model, PORTABLE, DESKTOP, loadable=loadable)
     cycles = board.default_hz / rate if rate else None
     have = board.resources
     budget = dataclasses.replace(
         have, luts=int(FILL * have.luts), dsps=min(MOST_DSPS, have.dsps)
     )
     link = LINK[board.technology.family]
-    found = plan(model, board.technology, budget, overhead=link, cycles=cycles)
+    if loadable:
+        link += LOADING + READING
+    found = plan(
+        model, board.technology, budget, overhead=link, cycles=cycles, loadable=loadable
+    )
     # The link brings one element a beat, and weights where the bitstream cannot hold them.
     around = link
     lanes = found.edges[0].lanes_in
@@ -88,7 +100,7 @@ def plan_for(model: Model, board: Board | str | None = None, rate: float | None 
             technology=board.technology,
         ).cost()  # fmt: skip
     if any(n.layout.folding and n.layout.folding.weights == "spram" for n in found.nodes):
-        around += LOADING
+        around += Resources() if loadable else LOADING
         if board.flash and not board.flash.with_uart:
             around += BOOT
     return dataclasses.replace(found, overhead=around, budget=have)
@@ -102,9 +114,16 @@ def _check_rate(board: Board | None, rate: float | None) -> None:
 
 
 def train(
-    network: Network | str | Path, data: Dataset, *, progress: Progress = no_progress
+    network: Network | str | Path,
+    data: Dataset,
+    *,
+    like: Model | None = None,
+    progress: Progress = no_progress,
 ) -> Model:
-    """Train ``network`` in floating point on ``data``, quantise it, and note both accuracies."""
+    """Train ``network`` in floating point on ``data``, quantise it, and note both accuracies.
+
+    ``like``: a model whose formats to take; a loadable bitstream of it takes the weights then.
+    """
     if not isinstance(network, Network):
         network = Network.load(network)
 
@@ -114,7 +133,9 @@ def train(
         )
 
     trained = train_float(network, data, progress=told("training"))
-    model = quantise(network, trained.params, data, progress=told("training, quantised"))
+    model = quantise(
+        network, trained.params, data, like=like, progress=told("training, quantised")
+    )
     info = model.info | {
         "data": data.name,
         "float_accuracy": accuracy(network, trained.params, data.x_test, data.y_test),
@@ -166,7 +187,10 @@ def layer_table(plan: Plan) -> list[dict[str, Any]]:
 
 
 def check(
-    model: Model, board: Board | str | None = None, rate: float | None = None
+    model: Model,
+    board: Board | str | None = None,
+    rate: float | None = None,
+    loadable: bool = False,
 ) -> dict[str, Any]:
     """What ``gategrad check`` says: plan, resources, rate and whether it fits; plain JSON.
 
@@ -182,7 +206,7 @@ def check(
     }
     _check_rate(board, rate)
     try:
-        found = plan_for(model, board, rate)
+        found = plan_for(model, board, rate, loadable)
     except GategradError as error:
         return answer | {"fits": False, "reason": str(error)}
     return answer | figures(found, board.default_hz if board else None)
@@ -193,6 +217,7 @@ def figures(plan: Plan, hz: float | None) -> dict[str, Any]:
     cycles = plan.cycles_per_sample
     return {
         "fits": plan.fits,
+        "loadable": plan.loadable,
         "resources": usage(plan),
         "multipliers": plan.multipliers,
         "cycles_per_sample": cycles,
@@ -224,7 +249,7 @@ class Built:
         return figures(self.plan, report.frequency) | {
             "board": report.board,
             "model": self.plan.model.name,
-            "hash": self.plan.model.hash,
+            "hash": WeightFile.of(self.plan).hash if self.plan.loadable else self.plan.model.hash,
             "resources": used,
             "estimate": dataclasses.asdict(self.plan.total),
             "fmax_mhz": report.fmax / 1e6,
@@ -250,22 +275,24 @@ def build(
     seed: int = 1,
     transport: str = "uart",
     boot: bool = True,
+    loadable: bool = False,
     progress: Progress = no_progress,
 ) -> Built:
     """Bitstream of ``model`` for ``board`` into ``directory``, with the weights to load if any.
 
     ``frequency``: Hz to aim for, by default the board's; ``transport``: what carries the link,
     ``"uart"`` or ``"spi"``; ``boot``: weights that no bitstream sets come from the board's flash at
-    power-up, where it can. Raises :class:`GategradError`.
+    power-up, where it can; ``loadable``: weights and biases can be changed and read over the link.
+    Raises :class:`GategradError`.
     """
     found = find_board(board) if isinstance(board, str) else board
     if frequency is not None and not 0 < frequency < math.inf:
         raise GategradError(f"a frequency must be above 0 Hz and finite, not {frequency:g}")
-    planned = plan_for(model, found, rate)
+    planned = plan_for(model, found, rate, loadable)
     core = Core(planned, input_lanes=1)
     with output_folder(directory, REPORT, "build") as work:
         image = load_image(core)
-        said = core_hash(model.hash, image)
+        said = device_hash(core, model, image)
         top = BoardTop(found, core, said, frequency, transport=transport, boot=boot)
         report = build_bitstream(found, top, work, progress=progress, seed=seed)
         report = add_weights(work, report, top, image)
@@ -273,8 +300,18 @@ def build(
         if image:
             (work / IMAGE).write_bytes(image)
         model.save(work / MODEL)
+        if loadable:
+            WeightFile.of(planned).write(work)
         (work / SUMMARY).write_text(json.dumps(built.table(), indent=2) + "\n")
     return built
+
+
+def device_hash(core: Core, model: Model, image: bytes) -> str:
+    """What a device with ``core`` says it is, hex: ``model`` and the order in which it takes its
+    weights ``image``; whatever the weights where they can be changed."""
+    if core.readable:
+        return WeightFile.of(core.plan).hash
+    return core_hash(model.hash, image)
 
 
 def link_rate(model: Model, baud: int, transport: str = "uart") -> float:

@@ -9,7 +9,7 @@ from gategrad.boards.boot import flash_image
 from gategrad.boards.build import no_progress, plan
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
-from gategrad.core import Core, core_hash, load_image
+from gategrad.core import Core, load_image
 from gategrad.data import Dataset
 from gategrad.errors import GategradError
 from gategrad.graph import Network
@@ -17,7 +17,7 @@ from gategrad.learn_build import plan_trainer, trainer_top
 from gategrad.model import Model
 from gategrad.sim.board import FLASH, BoardModel
 from gategrad.sim.verilog import rtlil_to_verilog
-from gategrad.verbs import plan_for
+from gategrad.verbs import device_hash, plan_for
 
 #: Seconds of the board's clock without traffic after which that clock stops, besides those that a
 #: sample takes: more than the gateware waits for the rest of a frame.
@@ -113,16 +113,19 @@ def top_of(
     rate: float | None = None,
     frequency: float | None = None,
     baud: int | None = None,
+    loadable: bool = False,
 ) -> BoardTop:
     """What `gategrad build`, or for a network `gategrad trainer`, makes a bitstream of.
 
     ``data``: of a network, chooses the formats; ``rate``: samples a second, of a model;
-    ``frequency``: Hz. Raises :class:`GategradError`.
+    ``frequency``: Hz; ``loadable``: a model with weights that can be changed.
+
+    Raises :class:`GategradError`.
     """
     found = find_board(board) if isinstance(board, str) else board
     if isinstance(model, Model):
-        core = Core(plan_for(model, found, rate), input_lanes=1)
-        said = core_hash(model.hash, load_image(core))
+        core = Core(plan_for(model, found, rate, loadable), input_lanes=1)
+        said = device_hash(core, model, load_image(core))
         return BoardTop(found, core, said, frequency, baud, boot=True)
     if data is None:
         raise GategradError(

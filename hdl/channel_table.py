@@ -8,10 +8,14 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.hdl.estimate import block_ram, counter, rom
+from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.streams import beats
-from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.technology import PORTABLE, Resources, Technology
+from gategrad.hdl.weight_access import ACCESS, access_by_bytes, give_access
 
 ROM_IN_LOGIC = 64  # rows up to which a table is made of LUTs
+#: The same of a table that is written, of RAM in LUTs or, on iCE40, of flip-flops.
+RAM_IN_LOGIC = {"ice40": 2}
 
 
 def lookup(rows: Sequence[int], width: int, index: Value) -> Value:
@@ -24,19 +28,38 @@ def lookup(rows: Sequence[int], width: int, index: Value) -> Value:
 
 
 class Constants:
-    """``values``, an integer a channel, in ``rows`` of ``lanes``, ``pad`` where none is."""
+    """``values``, an integer a channel, in ``rows`` of ``lanes``, ``pad`` where none is.
 
-    def __init__(self, values: Sequence[int], lanes: int = 1, pad: int = 0):
+    ``shape``: of those that can be written at run time in their place; None if none can.
+    """
+
+    def __init__(
+        self, values: Sequence[int], lanes: int = 1, pad: int = 0, shape: Shape | None = None
+    ):
         self.values = [int(value) for value in values]
         self.values += [pad] * (beats(len(values), lanes) * lanes - len(values))
         self.rows = [self.values[k : k + lanes] for k in range(0, len(self.values), lanes)]
-        shape = Shape.cast(range(min(self.values), max(self.values) + 1))
+        self.loadable = shape is not None
+        shape = shape or Shape.cast(range(min(self.values), max(self.values) + 1))
         self.layout = data.ArrayLayout(shape, lanes)
 
     @property
     def fixed(self) -> bool:
         """Whether every beat has the same constants: no counter, no memory."""
-        return all(row == self.rows[0] for row in self.rows)
+        return not self.loadable and all(row == self.rows[0] for row in self.rows)
+
+    def words(self) -> list[int]:
+        """The rows as a memory holds them."""
+        return [self.layout.const(row).as_bits() for row in self.rows]
+
+    def memory(self, technology: Technology) -> WeightMemory:
+        """What they are in where they can be written."""
+        depth = len(self.rows)
+        small = depth <= RAM_IN_LOGIC.get(technology.family, ROM_IN_LOGIC)
+        return WeightMemory(
+            self.layout.size, depth, self.words(), technology, "logic" if small else "block",
+            writable=True, registered=True,
+        )  # fmt: skip
 
 
 class ChannelTable(wiring.Component):
@@ -45,13 +68,16 @@ class ChannelTable(wiring.Component):
     ``data`` belongs to the present beat; ``step`` goes on to the next one, which has been fetched
     already, so that the path through the table does not add to the user's. Where all rows are equal
     there is nothing but constants, up to 64 rows are LUTs, beyond that it is a block RAM. ``ready``
-    is low in the cycle (block RAM: two) after reset, while row 0 is fetched. Constants that a host
-    loads would go here.
+    is low in the cycle (block RAM: two) after reset, while row 0 is fetched.
+
+    Constants that are loadable are in a memory and go in and out through ``access`` while row 0 is
+    the present one; it is fetched again afterwards.
     """
 
-    def __init__(self, constants: Constants):
-        self.constants = constants
-        super().__init__({"step": In(1), "data": Out(constants.layout), "ready": Out(1, init=1)})
+    def __init__(self, constants: Constants, technology: Technology = PORTABLE):
+        self.constants, self.technology = constants, technology
+        ports = {"step": In(1), "data": Out(constants.layout), "ready": Out(1, init=1)}
+        super().__init__(ports | ({"access": Out(ACCESS)} if constants.loadable else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -59,6 +85,9 @@ class ChannelTable(wiring.Component):
         depth = len(rows)
         if self.constants.fixed:
             m.d.comb += [self.data.eq(layout.const(rows[0])), self.ready.eq(1)]
+            return m
+        if self.constants.loadable:
+            self._loadable(m)
             return m
         # Rows to fetch before the first is in `data`: the block RAM has a register behind it.
         fetches = 1 if depth <= ROM_IN_LOGIC else 2
@@ -70,7 +99,7 @@ class ChannelTable(wiring.Component):
         with m.If(move):
             m.d.sync += index.eq(Mux(index == depth - 1, 0, index + 1))
         if depth <= ROM_IN_LOGIC:
-            fetched = lookup([layout.const(row).as_bits() for row in rows], layout.size, index)
+            fetched = lookup(self.constants.words(), layout.size, index)
         else:
             rom = memory.Memory(shape=layout, depth=depth, init=rows, attrs={"ram_style": "block"})
             m.submodules.rom = rom
@@ -84,12 +113,33 @@ class ChannelTable(wiring.Component):
             m.d.sync += present.eq(fetched)
         return m
 
+    def _loadable(self, m: Module) -> None:
+        """A memory whose output register is the present row."""
+        m.submodules.memory = memory = self.constants.memory(self.technology)
+        m.submodules.reader = access = access_by_bytes(memory)
+        primed, index = Signal(memory.latency), Signal(range(memory.depth))
+        move = self.step | ~primed[-1]
+        m.d.comb += [
+            self.ready.eq(primed[-1]), self.data.eq(memory.data), memory.address.eq(index),
+            memory.enable.eq(move),
+        ]  # fmt: skip
+        m.d.sync += primed.eq(Cat(Const(1, 1), primed[:-1]))
+        with m.If(move):
+            m.d.sync += index.eq(Mux(index == memory.depth - 1, 0, index + 1))
+        with m.If(give_access(m, memory, access, wiring.flipped(self.access))):
+            m.d.sync += [primed.eq(0), index.eq(0)]
+
 
 def table_cost(constants: Constants | None, technology: Technology) -> Resources:
     """Estimate of a table's resources."""
     if constants is None or constants.fixed:
         return Resources()
     rows = len(constants.rows)
+    if constants.loadable:
+        memory = constants.memory(technology)
+        own = Resources(luts=2 + memory.latency, ffs=memory.latency) + counter(rows, technology)
+        own += Resources(luts=max(1, (rows - 1).bit_length()))  # whose row is read
+        return own + memory.cost() + access_by_bytes(memory).cost()
     # Bits above the magnitude of a lane's values repeat its sign, and are stored once.
     lanes = zip(*constants.rows, strict=True)
     width = sum(1 + max((v if v >= 0 else ~v).bit_length() for v in lane) for lane in lanes)

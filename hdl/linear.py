@@ -2,8 +2,10 @@
 """What dense layers and convolutions have in common: products, sums, requantisation."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -15,6 +17,7 @@ from gategrad.hdl.matvec import Folding, MatVec
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.weight_access import ACCESS
 
 
 class Linear(Component):
@@ -29,7 +32,8 @@ class Linear(Component):
     ``spec``: a :class:`~gategrad.golden.dense.DenseSpec` or a
     :class:`~gategrad.golden.conv.ConvSpec`; ``weight``: units x inputs, None for weights that are
     written at run time, or :data:`~gategrad.hdl.memory.UNKNOWN` to estimate only; ``bias``: units,
-    in the accumulator's format.
+    in the accumulator's format. With a folding that is loadable both go in and out at run time,
+    through ``weights`` and ``biases``, while no frame is under way; see :attr:`memories`.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Linear(Component):
             technology=technology,
             # The results of a group leave in the time that it took to compute them.
             cycles_per_beat=max(1, self.matvec.length * lanes // folding.pe),
+            loadable=folding.loadable,
         )
         self.serialise = None
         if vectors > 1:
@@ -79,7 +84,42 @@ class Linear(Component):
         return {
             "i": In(tensor_stream(self.spec.x, self.lanes_in)),
             "o": Out(tensor_stream(self.spec.out, self.folding.lanes)),
-        } | {name: members[name] for name in self.w_ports}
+        } | {name: members[name] for name in self.w_ports} | dict.fromkeys(
+            self.memories, Out(ACCESS)
+        )
+
+    @property
+    def memories(self) -> dict[str, tuple[int, int]]:
+        """What goes in and out at run time: the port, bits of a row (in whole bytes on the way) and
+        rows; nothing if the folding is not loadable."""
+        if not self.folding.loadable:
+            return {}
+        table, memory = self.requantise.table, self.matvec.memory
+        return {
+            "weights": (memory.width, memory.depth),
+            "biases": (table.layout.size, len(table.rows)),
+        }
+
+    def words(self, params) -> dict[str, list[int]]:
+        """The rows of :attr:`memories` for other parameters, ``weight`` (units x anything) and
+        ``bias`` (units)."""
+        weight = np.asarray(params["weight"])
+        lanes, vectors = self.folding.lanes, self.folding.vectors
+        bias = _for_vectors(params["bias"], lanes, vectors)
+        return {
+            "weights": self.matvec.words(weight.reshape(len(weight), -1)),
+            "biases": self.requantise.words(bias),
+        }
+
+    def params(self, words: Mapping[str, list[int]]) -> dict[str, np.ndarray]:
+        """The inverse of :meth:`words`, weights as units x inputs; int64."""
+        folding = self.folding
+        bias = np.array(self.requantise.bias(words["biases"]), np.int64)
+        if folding.vectors > 1:
+            bias = bias.reshape(-1, folding.vectors, folding.lanes)[:, 0].reshape(-1)
+        return {
+            "weight": self.matvec.weight(words["weights"]), "bias": bias[: self.matvec.units]
+        }
 
     @property
     def w_ports(self) -> list[str]:
@@ -111,6 +151,9 @@ class Linear(Component):
             connect(m, source, part.i)
             source = part.o
         connect(m, source, wiring.flipped(self.o))
+        for name, part in (("weights", self.matvec), ("biases", self.requantise)):
+            if name in self.memories:
+                wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(part, name))
         for name in self.w_ports:
             m.d.comb += getattr(self.matvec, name).eq(getattr(self, name))
         return m

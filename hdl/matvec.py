@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data
+from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -16,6 +16,7 @@ from gategrad.hdl.mac import MacArray
 from gategrad.hdl.memory import UNKNOWN, WeightMemory
 from gategrad.hdl.streams import beats, one_a_cycle, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.weight_access import ACCESS, access_by_bytes, give_access
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Folding:
     ``pe``: outputs computed at once; ``simd``: inputs consumed a cycle; ``vectors``: input vectors
     that share each weight; ``lanes``: outputs a beat of the output stream; ``multiplier``: ``dsp``
     or ``logic``; ``weights``: memory of the weights, ``block``, ``logic`` or ``spram``;
-    ``buffer``: memory of the replayed input, and its ``pages`` (see :class:`Replay`).
+    ``buffer``: memory of the replayed input, and its ``pages`` (see :class:`Replay`);
+    ``loadable``: weights and biases can be written and read at run time.
     """
 
     pe: int = 1
@@ -36,6 +38,7 @@ class Folding:
     weights: str = "block"
     buffer: str = "block"
     pages: int = 1
+    loadable: bool = False
 
     def __post_init__(self) -> None:
         for name in ("pe", "simd", "vectors", "lanes"):
@@ -67,6 +70,13 @@ def fold_weights(weight, folding: Folding) -> np.ndarray:
     )
 
 
+def unfold_weights(words, folding: Folding, units: int, inputs: int) -> np.ndarray:
+    """The inverse of :func:`fold_weights`: units x inputs."""
+    groups, length = beats(units, folding.pe), beats(inputs, folding.simd)
+    rows = np.asarray(words).reshape(groups, length, folding.pe, folding.simd)
+    return rows.transpose(0, 2, 1, 3).reshape(groups * folding.pe, -1)[:units, :inputs]
+
+
 def pack_words(values, width: int) -> list[int]:
     """Each row of ``values`` as one memory word, element 0 in the lowest ``width`` bits."""
     mask = (1 << width) - 1
@@ -74,6 +84,14 @@ def pack_words(values, width: int) -> list[int]:
         sum((value & mask) << (lane * width) for lane, value in enumerate(row))
         for row in np.asarray(values).tolist()
     ]
+
+
+def unpack_words(words, fmt: Format, count: int) -> np.ndarray:
+    """The inverse of :func:`pack_words` for rows of ``count`` values of ``fmt``, int64."""
+    width, mask, sign = fmt.width, (1 << fmt.width) - 1, fmt.signed << fmt.width >> 1
+    places = range(0, count * width, width)
+    rows = [[((word >> place & mask) ^ sign) - sign for place in places] for word in words]
+    return np.array(rows, np.int64)
 
 
 class MatVec(Component):
@@ -93,7 +111,8 @@ class MatVec(Component):
                times as many, a ``simd`` for every unit);
                ``o``: ``vectors * lanes`` accumulators a beat (vector-major);
                ``w_address``, ``w_data``, ``w_enable`` (and ``w_mask`` in SPRAM) if ``weight`` is
-               None or in SPRAM; writing starts a new frame and waits for none
+               None or in SPRAM; writing starts a new frame and waits for none;
+               ``weights`` if the folding is loadable: rows in and out while no frame is under way
     Latency    ``latency`` cycles from the last beat of a group to its first results
     Rate       one beat a cycle: ``cycles`` = ceil(units/pe) * ceil(inputs/simd) a frame
     Memory     ``cycles`` words of ``pe * simd`` weights
@@ -132,18 +151,20 @@ class MatVec(Component):
             depthwise=depthwise,
         )
         # What a memory cannot be configured with, it has to be sent.
-        self.writable = weight is None or folding.weights == "spram"
+        sent = weight is None or folding.weights == "spram"
+        self.writable = sent and not folding.loadable
         self.weight_format = weight_format
         self.memory = WeightMemory(
             width=folding.pe * folding.simd * weight_format.width,
             depth=self.cycles,
-            init=None if self.writable else UNKNOWN if weight is UNKNOWN else self.words(weight),
+            init=None if sent else UNKNOWN if weight is UNKNOWN else self.words(weight),
             technology=technology,
             storage=folding.weights,
-            writable=self.writable,
+            writable=sent or folding.loadable,
             # Multipliers of logic have no register of their own in front.
             registered=folding.multiplier == "logic",
         )
+        self.access = access_by_bytes(self.memory) if folding.loadable else None
 
     def ports(self):
         members, folding = self.memory.signature.members, self.folding
@@ -151,11 +172,13 @@ class MatVec(Component):
         return {
             "i": In(tensor_stream(self.x, lanes)),
             "o": Out(tensor_stream(self.acc, folding.vectors * folding.lanes)),
-        } | {name: members[name] for name in self.w_ports}
+        } | {name: members[name] for name in self.w_ports} | (
+            {"weights": Out(ACCESS)} if self.access else {}
+        )
 
     @property
     def w_ports(self) -> list[str]:
-        """The ports that write weights."""
+        """The ports that write weights of which there are no others."""
         if not self.writable:
             return []
         return [name for name in self.memory.signature.members if name.startswith("w_")]
@@ -163,6 +186,12 @@ class MatVec(Component):
     def words(self, weight) -> list[int]:
         """The contents of the weight memory for ``weight`` (units x inputs)."""
         return pack_words(fold_weights(weight, self.folding), self.weight_format.width)
+
+    def weight(self, words) -> np.ndarray:
+        """The inverse of :meth:`words`."""
+        folding = self.folding
+        values = unpack_words(words, self.weight_format, folding.pe * folding.simd)
+        return unfold_weights(values, folding, self.units, self.inputs)
 
     @property
     def cycles(self) -> int:
@@ -204,6 +233,8 @@ class MatVec(Component):
             luts=accumulators * (self.length > 1) + capture + 2 * address + 2 * count + 12,
             ffs=accumulators * (self.length > 1) + capture + address + count + 12,
         )
+        if self.access:  # and what chooses between its row and the sequencer's
+            own += self.access.cost() + Resources(luts=address)
         return own + self.mac.cost() + self.memory.cost()
 
     def elaborate(self, platform):
@@ -259,9 +290,15 @@ class MatVec(Component):
             m.d.sync += primed.eq(stages == latency - 1)
         if self.writable:
             m.d.comb += [getattr(memory, name).eq(getattr(self, name)) for name in self.w_ports]
-            # What was read ahead is stale now.
-            with m.If(self.w_enable):
-                m.d.sync += [address.eq(0), stages.eq(0), primed.eq(0)]
+            stale = self.w_enable
+        elif self.access:
+            m.submodules.access = self.access
+            stale = give_access(m, memory, self.access, wiring.flipped(self.weights))
+        else:
+            return primed
+        # What was read ahead belongs to other weights.
+        with m.If(stale):
+            m.d.sync += [address.eq(0), stages.eq(0), primed.eq(0)]
         return primed
 
     def _drain(self, m, sums, done, reserve, free):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Rounding
@@ -22,6 +23,7 @@ from gategrad.hdl.multiplier import (
 from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
+from gategrad.hdl.weight_access import ACCESS
 
 
 class Requantise(Component):
@@ -46,6 +48,8 @@ class Requantise(Component):
                 ``cycles_per_beat``, the rate at which beats come, allows it
 
     ``spec``: formats and arithmetic; ``bias``: an integer a channel in ``spec.acc``, or None;
+    ``loadable``: others can take their place at run time, through ``biases`` (rows of
+    :attr:`table`) while no frame is under way;
     ``latency``: cycles from a beat's transfer in to its first chance out; ``interval``: cycles a
     beat. Resources: acc.width + out.width logic cells and a few a lane, plus the constants'; see
     :meth:`cost`.
@@ -61,6 +65,7 @@ class Requantise(Component):
         lanes: int = 1,
         technology: Technology = PORTABLE,
         cycles_per_beat: int = 1,
+        loadable: bool = False,
     ):
         if channels < 1 or lanes < 1 or cycles_per_beat < 1:
             raise ValueError("channels, lanes and cycles_per_beat must be 1 or more")
@@ -74,11 +79,32 @@ class Requantise(Component):
         if not spec.acc.holds(bias):
             raise ValueError(f"a bias is outside the accumulator's format {spec.acc}")
         self.spec, self.channels, self.lanes, self.technology = spec, channels, lanes, technology
+        self.loadable = loadable
         self._plan(bias, cycles_per_beat)
 
     def ports(self):
         spec, lanes = self.spec, self.lanes
-        return {"i": In(tensor_stream(spec.acc, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        ports = {"i": In(tensor_stream(spec.acc, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        return ports | ({"biases": Out(ACCESS)} if self.loadable else {})
+
+    @property
+    def table(self) -> Constants:
+        """The constants in which the biases are: all that is added before the shift or, with
+        multipliers, the biases themselves."""
+        table = self._bias if self._factor else self._constants
+        assert table is not None
+        return table
+
+    def words(self, bias: Sequence[int]) -> list[int]:
+        """The rows of :attr:`table` for other biases."""
+        values = [(int(b) << self._bias_up) + a for b, a in zip(bias, self._added, strict=True)]
+        return Constants(values, self.lanes, self._pad, self.table.layout.elem_shape).words()
+
+    def bias(self, words: Sequence[int]) -> list[int]:
+        """The biases in rows ``words`` of :attr:`table`."""
+        layout = self.table.layout
+        values = [v for word in words for v in layout.from_bits(word)][: self.channels]
+        return [(v - a) >> self._bias_up for v, a in zip(values, self._added, strict=True)]
 
     def _plan(self, bias: list[int], cycles_per_beat: int) -> None:
         """Constants, intervals and widths."""
@@ -99,10 +125,19 @@ class Requantise(Component):
         )
         self._bias = self._factor = None
         self.sequential = False
+        # Where biases can change, they may be any that the accumulator's format holds.
+        least, most = (low, high) if self.loadable else (min(bias), max(bias))
+        # What a bias becomes in its table.
+        self._bias_up, self._added = 0 if multipliers else self._up, [0] * channels
+        shape = None
+        ends: tuple[int, ...] = ()  # of what may be in the table
         if multipliers:
-            if any(bias):
-                self._bias = Constants(bias, lanes)
-                low, high = low + min(0, *bias), high + max(0, *bias)
+            self._pad = 0
+            if any(bias) or self.loadable:
+                if self.loadable:
+                    shape = signed(_width(least, most))
+                self._bias = Constants(bias, lanes, shape=shape)
+                low, high = low + min(0, least), high + max(0, most)
             factors = list(multipliers) * (channels // len(multipliers))
             self._factor = Constants(factors, lanes, pad=factors[-1])
             self._sum = _width(low, high)
@@ -116,18 +151,21 @@ class Requantise(Component):
                 constants = Constants([half + zero] * lanes, lanes)
         else:
             low, high = low << self._up, high << self._up
-            constants = Constants(
-                [(b << self._up) + o + half + zero for b, o in zip(bias, offsets, strict=True)],
-                lanes,
-                pad=half,
-            )
+            self._pad = half
+            self._added = [o + half + zero for o in offsets]
+            if self.loadable:
+                ends = (least << self._up) + min(self._added), (most << self._up) + max(self._added)
+                shape = signed(_width(min(ends), max(ends)))
+            values = [(b << self._up) + a for b, a in zip(bias, self._added, strict=True)]
+            constants = Constants(values, lanes, pad=half, shape=shape)
         # Pad lanes are zero in; whether they leave as anything else.
         lifted = self._late or not spec.ends[0] <= 0 <= spec.ends[1]
         lifted = lifted or (spec.zero_point and multipliers and not any(offsets))
         self._real = Constants([1] * channels, lanes) if channels % lanes and lifted else None
-        low, high = low + min(constants.values), high + max(constants.values)
+        values = [*constants.values, *ends]
+        low, high = low + min(values), high + max(values)
         self._total = _width(low, high)
-        self._constants = constants if any(constants.values) else None
+        self._constants = constants if any(values) else None
         self._low = (low >> drop) - self._half_even + self._late
         self._high = (high >> drop) + self._late
         exceeds = self._low < spec.ends[0] or self._high > spec.ends[1]
@@ -185,6 +223,8 @@ class Requantise(Component):
     @property
     def _below(self) -> int:
         """Bits below the lowest bit of any constant: they go past the adder."""
+        if self._constants.loadable:
+            return 0
         together = 0
         for constant in self._constants.values:
             together |= constant
@@ -198,10 +238,15 @@ class Requantise(Component):
             "factor": self._factor,
             "real": self._real,
         }
-        tables = {k: ChannelTable(c) for k, c in constants.items() if c is not None}
+        tables = {
+            k: ChannelTable(c, self.technology) for k, c in constants.items() if c is not None
+        }
         for name, table in tables.items():
             m.submodules[name] = table
         self._tables = tables
+        if self.loadable:
+            table = tables["bias" if self._factor else "constant"]
+            wiring.connect(m, wiring.flipped(self.biases), table.access)
         ready = Cat(table.ready for table in tables.values()).all() if tables else 1
         values = [self.i.payload[lane] for lane in range(self.lanes)]
         if not self.spec.acc.signed:  # what follows takes signed numbers

@@ -1,15 +1,54 @@
 # amaranth: UnusedElaboratable=no
 """``WeightAccess``: the rows of a memory go in and out lane by lane."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.format import Format
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import counter
-from gategrad.hdl.streams import tensor_stream
+from gategrad.hdl.memory import WeightMemory
+from gategrad.hdl.streams import beats, connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
+
+#: What goes in and out of memories that hold more than one format.
+BYTE = Format(8, 0, signed=False)
+
+
+def access_to(fmt: Format) -> wiring.Signature:
+    """The ports through which elements of ``fmt`` go into a memory, and out of it while
+    ``dumping``."""
+    stream = tensor_stream(fmt, 1)
+    return wiring.Signature({"load": In(stream), "dump": Out(stream), "dumping": In(1)})
+
+
+#: Of a memory whose rows travel as bytes, the lowest first.
+ACCESS = access_to(BYTE)
+
+
+def access_by_bytes(memory: WeightMemory) -> "WeightAccess":
+    """The access to ``memory`` through ports of :data:`ACCESS`."""
+    return WeightAccess(
+        BYTE, lanes=beats(memory.width, 8), rows=memory.depth, latency=memory.latency,
+        technology=memory.technology,
+    )  # fmt: skip
+
+
+def give_access(m: Module, memory: WeightMemory, access: "WeightAccess", port) -> Value:
+    """Let ``port`` write and read ``memory``, which is called after all that reads it otherwise;
+    the value says that it does: who reads ahead begins anew."""
+    connect(m, port.load, access.load)
+    connect(m, access.dump, port.dump)
+    m.d.comb += [
+        access.free.eq(1), access.dumping.eq(port.dumping), access.data.eq(memory.data),
+        memory.w_address.eq(access.row), memory.w_data.eq(access.word),
+        memory.w_enable.eq(access.writing),
+    ]  # fmt: skip
+    with m.If(access.reading):
+        m.d.comb += [memory.address.eq(access.row), memory.enable.eq(1)]
+    return access.reading | access.writing
 
 
 class WeightAccess(Component):

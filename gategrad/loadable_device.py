@@ -1,0 +1,47 @@
+"""A board whose weights and biases can be changed, in use.
+
+    with gategrad.connect("/dev/ttyUSB1", build="build") as device:
+        device.load_weights(gategrad.load("second.npz"))
+        outputs = device.predict(x)
+"""
+
+from gategrad.boards.build import no_progress
+from gategrad.boards.host import Link
+from gategrad.boards.tools import Progress
+from gategrad.device import Device, told
+from gategrad.errors import GategradError
+from gategrad.loadable import WeightFile
+from gategrad.model import Model
+
+
+class LoadableDevice(Device):
+    """Inference with weights that can be changed, on a board at the other end of ``link``.
+
+    ``file``: what the bitstream was made from; ``together``: samples computed at once.
+    """
+
+    readable = True
+
+    def __init__(self, link: Link, file: WeightFile, together: int = 1):
+        super().__init__(link, file.model, together=together)
+        self.file = file
+
+    def weights(self, progress: Progress = no_progress) -> Model:
+        """The model with the weights and biases that are in the board's memories now."""
+        return self.file.from_bytes(self.link.read(told(progress, "reading weights")))
+
+    @property
+    def model(self) -> Model:
+        """:meth:`weights`."""
+        return self.weights()
+
+    def load_weights(self, model: Model | None = None, progress: Progress = no_progress) -> None:
+        """Write weights and biases of ``model`` (default: those it was built with) into the board
+        and read them back.
+
+        Raises :class:`GategradError` for a model of other layers or formats.
+        """
+        image = self.file.to_bytes(self.file.adapted(model) if model else self.file.model)
+        self.link.load(image, told(progress, "loading weights"))
+        if self.link.read(told(progress, "reading weights")) != image:
+            raise GategradError("the board's memories do not hold what was written to them")
