@@ -202,12 +202,14 @@ def generate(
     rate: float | None = None,
     axi: bool = False,
     name: str = "core",
+    loadable: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write Verilog and its description; see :func:`gategrad.generation.generate`."""
     return generation.generate(
-        _model(model), board, directory, rate=rate, axi=axi, name=name, progress=progress
-    )
+        _model(model), board, directory, rate=rate, axi=axi, name=name, loadable=loadable,
+        progress=progress,
+    )  # fmt: skip
 
 
 def simulate(

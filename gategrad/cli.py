@@ -119,6 +119,7 @@ def check(
 @rate_option
 @click.option("--axi", is_flag=True, help="Ports with the names of AXI4-Stream.")
 @click.option("--name", default="core", show_default=True, help="Of the Verilog module.")
+@loadable_option
 @as_json
 def generate(
     model: Model,
@@ -127,6 +128,7 @@ def generate(
     rate: float | None,
     axi: bool,
     name: str,
+    loadable: bool,
     as_json: bool,
 ) -> None:
     """Write Verilog of MODEL, and a JSON with ports, formats, latency and cycles.
@@ -139,8 +141,9 @@ def generate(
     """
     with Stages() as stages:
         answer = api.generate(
-            model, board, output, rate=rate, axi=axi, name=name, progress=stages
-        )
+            model, board, output, rate=rate, axi=axi, name=name, loadable=loadable,
+            progress=stages,
+        )  # fmt: skip
     if as_json:
         emit(answer)
         return

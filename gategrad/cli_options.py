@@ -107,7 +107,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 #: Of what makes a design.
 loadable_option = click.option(
-    "--loadable", is_flag=True, help="Weights and biases can be changed and read over the link."
+    "--loadable", is_flag=True, help="Weights and biases can be changed and read at run time."
 )
 
 

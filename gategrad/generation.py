@@ -8,14 +8,16 @@ from typing import Any
 
 from gategrad.boards.board import Board
 from gategrad.boards.build import no_progress
+from gategrad.boards.protocol import LOAD_CHUNK
 from gategrad.boards.tools import Progress
 from gategrad.core import Core, load_image
+from gategrad.loadable import WeightFile
 from gategrad.model import Model
-from gategrad.output import output_folder
+from gategrad.output import IMAGE, MODEL, output_folder
 from gategrad.plan import Plan
 from gategrad.sim.result import PortFormat
 from gategrad.sim.verilog import module_ports, to_verilog
-from gategrad.verbs import IMAGE, as_board, figures, plan_for
+from gategrad.verbs import as_board, figures, plan_for
 
 #: The file by which a directory is known as ours.
 DESCRIPTION = "core.json"
@@ -29,16 +31,19 @@ def generate(
     rate: float | None = None,
     axi: bool = False,
     name: str = "core",
+    loadable: bool = False,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write ``core.v``, ``core.json`` and, where weights have to be sent, ``weights.bin``.
 
-    ``axi``: ports with the names of AXI4-Stream. The directory appears whole or not at all; the
-    same model gives the same bytes. Returns what ``core.json`` says. Raises
-    :class:`GategradError`, also for a directory that is not an earlier output.
+    ``axi``: ports with the names of AXI4-Stream; ``loadable``: weights and biases can be changed
+    and read (``weights.json`` and ``weights.bin`` have their order). The directory appears whole
+    or not at all; the same model gives the same bytes. Returns what ``core.json`` says.
+
+    Raises :class:`GategradError`, also for a directory that is not an earlier output.
     """
     found = as_board(board)
-    plan = plan_for(model, found, rate)
+    plan = plan_for(model, found, rate, loadable)
     core = Core(plan)
     progress("Verilog", None, "the first time this compiles Yosys, once on this machine")
     verilog = to_verilog(core, name, axi=axi)
@@ -48,6 +53,9 @@ def generate(
         (work / DESCRIPTION).write_text(json.dumps(answer, indent=2) + "\n")
         if core.load_bytes:
             (work / IMAGE).write_bytes(load_image(core))
+        if loadable:
+            WeightFile.of(plan).write(work)
+            model.save(work / MODEL)
     return answer
 
 
@@ -69,6 +77,16 @@ def describe(
             "file": IMAGE,
             "order": "one byte a beat, sent once after reset, before the first sample",
         }
+    if core.readable:
+        streams["load"]["order"] = (
+            "one byte a beat, all of them, while no sample is under way"
+            + ("" if core.known else "; once before the first sample")
+        )
+        streams["dump"] = {
+            "bytes": core.load_bytes,
+            "order": f"one byte a beat from byte {LOAD_CHUNK} * piece on, while dumping is high "
+            "and no sample under way; the next may come when idle has been high for 32 cycles",
+        }
     cells = [
         cell for cell in ("SB_MAC16", "SB_SPRAM256KA", "SB_RAM40_4K", "MULT18X18D", "DP16KD")
         if f"{cell} " in verilog
@@ -77,7 +95,7 @@ def describe(
         "module": name,
         "verilog": f"{name}.v",
         "model": model.name,
-        "hash": model.hash,
+        "hash": WeightFile.of(plan).hash if core.readable else model.hash,
         "board": board.name if board else None,
         "technology": plan.technology.name,
         "vendor_cells": cells,

@@ -85,6 +85,9 @@ def adapter(
     clock, reset, level = ("aclk", "aresetn", "~rst") if axi else ("clk", "rst", "rst")
     pins += clock_pins(ports, clock, reset, level)
     pins += [".m_axis_tlast(o_last)"] if axi else []
+    # Nobody reads weights here.
+    idle = ("dumping", "piece", "m_axis_dump_tready" if axi else "dump__ready")
+    pins += [f".{name}({ports[name].width}'d0)" for name in idle if name in ports]
     wide_i, wide_o = padded(bits["i__payload"]), padded(bits["o__payload"])
     ties = "" if axi else "  assign o_last = 1'b0;\n"
     if wide_o > bits["o__payload"]:

@@ -77,8 +77,9 @@ def to_verilog(
     """The Verilog of ``component`` with top module ``name``: deterministic, no paths in it.
 
     Ports are ``clk``, ``rst`` (synchronous, active high), and the streams' ``i__valid``,
-    ``i__ready``, ``i__payload``, ``o__...``, perhaps ``load__...``. With ``axi``, :func:`axi_top`
-    says which instead; a frame then has ``outputs`` elements (default: the component's attribute).
+    ``i__ready``, ``i__payload``, ``o__...``, perhaps ``load__...``, ``dump__...``. With ``axi``,
+    :func:`axi_top` says which instead; a frame then has ``outputs`` elements (default: the
+    component's attribute).
 
     Raises ``GategradError`` if Yosys is missing or refuses the design.
     """
@@ -164,10 +165,11 @@ def axi_top(
     ``aclk``, ``aresetn``; ``s_axis_tdata/tvalid/tready`` carry the frames in,
     ``m_axis_tdata/tvalid/tready/tlast`` carry them out, ``tlast`` high on the last beat of a frame.
     Each element takes whole bytes, sign or zero extended; the upper bits of an input element are
-    ignored. Weights, where the core loads any: ``s_axis_load_tdata/tvalid/tready``, bytes.
+    ignored. Weights, where the core loads any: ``s_axis_load_tdata/tvalid/tready``, bytes; where it
+    gives them back, ``m_axis_dump_tdata/tvalid/tready`` with ``dumping``, ``piece`` and ``idle``.
     """
     si, so = i.stride(axi=True), o.stride(axi=True)
-    load = "load__valid" in ports
+    load, dump = "load__valid" in ports, "dump__valid" in ports
     pick = [f"s_axis_tdata[{lane * si} +: {i.width}]" for lane in reversed(range(i.lanes))]
     extend = []
     for lane in reversed(range(o.lanes)):
@@ -205,6 +207,22 @@ def axi_top(
             ("load__valid", "s_axis_load_tvalid"),
             ("load__ready", "s_axis_load_tready"),
         ]
+    if dump:
+        header += [
+            "output [7:0] m_axis_dump_tdata",
+            "output m_axis_dump_tvalid",
+            "input m_axis_dump_tready",
+        ]
+        pins += [
+            ("dump__payload", "m_axis_dump_tdata"),
+            ("dump__valid", "m_axis_dump_tvalid"),
+            ("dump__ready", "m_axis_dump_tready"),
+        ]
+        # There is no port for the piece where there is one alone.
+        for port in ("dumping", "piece", "idle"):
+            if port in ports:
+                header.append(f"{ports[port].direction} [{ports[port].width - 1}:0] {port}")
+                pins.append((port, port))
     pins += [(pin, net) for pin, net in (("clk", "aclk"), ("rst", "~aresetn")) if pin in ports]
     lines = ",\n  ".join(header)
     wires = ",\n    ".join(f".{pin}({net})" for pin, net in pins)

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from small_models import digits, noise
+from test_loadable import other
 
 import gategrad
+import gategrad.sim
 from gategrad import GategradError, generation
 from gategrad.core import Core, load_image
 from gategrad.golden.format import Format
+from gategrad.loadable import WeightFile, for_any_weights
 from gategrad.output import output_folder
 from gategrad.sim.amaranth import simulate
 from gategrad.sim.result import PortFormat
@@ -74,6 +77,34 @@ def test_weights_to_load(tmp_path):
     assert load["bytes"] == len(image) and load["file"] == "weights.bin"
     assert answer["samples_together"] == 2
     assert {"load__valid", "load__ready", "load__payload"} <= set(answer["ports"])
+
+
+@pytest.mark.parametrize("board, axi", [("icebreaker", True), (None, False)])
+def test_weights_that_change(tmp_path, board, axi):
+    """The Verilog with the weights of the model, and with those of another."""
+    answer = gategrad.generate(digits(), board, tmp_path / "core", axi=axi, loadable=True)
+    new = other(for_any_weights(digits()))
+    again = gategrad.generate(new, board, tmp_path / "new", axi=axi, loadable=True)
+    file = WeightFile.read(tmp_path / "core")
+    assert answer["hash"] == again["hash"] == file.hash and answer["loadable"]
+    image = (tmp_path / "new" / "weights.bin").read_bytes()
+    assert file.from_bytes(image).hash == new.hash
+    assert answer["streams"]["load"]["bytes"] == answer["streams"]["dump"]["bytes"] == len(image)
+    valid = "m_axis_dump_tvalid" if axi else "dump__valid"
+    assert {valid, "dumping", "piece", "idle"} <= set(answer["ports"])
+    core = Core(plan_for(digits(), board, loadable=True))
+    ends = PortFormat.of(core.i, core.inputs), PortFormat.of(core.o, core.outputs)
+    cells = sorted(Path(gategrad.sim.__file__).parent.glob("cells/*.v"))
+    x = digits().raw_inputs(gategrad.load_data("digits").x_test[:20])
+    with VerilatorModel(
+        tmp_path / "core" / "core.v", "core", *ends, axi=axi, cells=cells
+    ) as model:
+        assert (model.run(x, timeout_cycles=50_000).outputs == digits().forward(x)).all()
+        run = model.run(x, timeout_cycles=50_000, load=image)
+        assert (run.outputs == new.forward(x)).all()
+        old = (tmp_path / "core" / "weights.bin").read_bytes()
+        run = model.run(x, timeout_cycles=50_000, load=old)
+        assert (run.outputs == digits().forward(x)).all()
 
 
 def test_deterministic_and_without_paths(tmp_path):
