@@ -15,18 +15,20 @@ PAUSE = 8
 
 class Pieces(wiring.Component):
     """All ``elements`` of ``i``, each of ``bits`` in whole bytes with its sign, together ``size``
-    bytes; ``o`` gives them from piece ``piece`` on, while ``dumping``.
+    bytes; ``o`` gives them from piece ``piece``, of ``chunk`` bytes, on while ``dumping``.
 
     Every piece takes a pass over all elements: those before it are taken and thrown away, and so
     are those that are left when ``dumping`` falls. ``asking`` is high during a pass, ``resting``
     when none is under way. Rate: a byte in two cycles, if they come as fast.
     """
 
-    def __init__(self, elements: stream.Signature, size: int, bits: int):
-        self.size, self.element_bytes = size, -(-bits // 8)
+    def __init__(
+        self, elements: stream.Signature, size: int, bits: int, chunk: int = LOAD_CHUNK
+    ):
+        self.size, self.element_bytes, self.chunk = size, -(-bits // 8), chunk
         super().__init__({
             "i": In(elements), "o": Out(BYTE_STREAM), "dumping": In(1),
-            "piece": In(range(-(-size // LOAD_CHUNK))), "asking": Out(1), "resting": Out(1),
+            "piece": In(range(-(-size // chunk))), "asking": Out(1), "resting": Out(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -40,7 +42,7 @@ class Pieces(wiring.Component):
         # The last byte may wait there for long: one pass for each time that `dumping` rises.
         settled, reached, given = Signal(), Signal(), Signal()
         m.d.sync += settled.eq(passing & ~taken)
-        low = LOAD_CHUNK.bit_length() - 1
+        low = self.chunk.bit_length() - 1
         with m.If(~passing):
             m.d.sync += reached.eq(0)
             with m.If(pause != 0):

@@ -7,7 +7,7 @@ larger sizes and all the mutations: a component that is broken on purpose must n
 import pytest
 from amaranth.hdl import Signal
 from amaranth.lib.wiring import Out
-from formal import control, line, moves, sums, widths
+from formal import control, line, moves, pieces, sums, widths
 from formal.bench import Bench
 from formal.case import CASES, Case, mutant
 from formal.paths import hasty, streams
@@ -15,7 +15,7 @@ from formal.paths import hasty, streams
 from gategrad.golden.format import Format
 from gategrad.hdl.delta_split import DeltaSplit
 
-assert control and line and moves and sums and widths  # they enter CASES
+assert control and line and moves and pieces and sums and widths  # they enter CASES
 #: Mutations that are tried every time.
 USUAL = {"slice-full-rate", "fork-3-last", "gearbox-2-to-3", "replay-two-pages-spram", "loader"}
 
