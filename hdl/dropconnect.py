@@ -4,7 +4,13 @@
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from gategrad.golden.dropconnect import HASH_BITS, MASK_BITS, SHIFTS, DropConnectSpec
+from gategrad.golden.dropconnect import (
+    HASH_BITS,
+    MASK_BITS,
+    SHIFTS,
+    TURN,
+    DropConnectSpec,
+)
 from gategrad.golden.update import COLUMN_STEP, UNIT_STEP
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder
@@ -62,6 +68,7 @@ class WeightMask(Component):
         one = adder(HASH_BITS, self.technology) + adder(9, self.technology) + 24
         lane = adder(MASK_BITS, self.technology) + 4
         held = (BITS + 1) * (self.late + 2)
+        held += 4 * HASH_BITS  # keys
         own = Resources(luts=BITS + 2 * HASH_BITS + held * ice40, ffs=2 * HASH_BITS + held)
         own += hashes * Resources(luts=one, ffs=2 * HASH_BITS + MASK_BITS)
         return own + lanes * Resources(luts=lane, ffs=1) + self.ahead.cost() + self.behind.cost()
@@ -106,15 +113,16 @@ class WeightMask(Component):
             m.d.sync += held.eq(value)
             return held
 
-        a, b, c, d = SHIFTS
+        (a, b), c, (d, e), f = SHIFTS
         first = register(place + word, f"{name}_first")
-        key = delayed(m, key, 1, f"{name}_key")
+        key = register(key, f"{name}_key")
+        turned = register(key.rotate_left(TURN), f"{name}_turned")
         found = []
         for k in range(count):
             x = (first + k * step)[:HASH_BITS]
-            x = register(x ^ x >> a ^ key, f"{name}_{k}_a")
-            x = (x + (x << b))[:HASH_BITS]
-            x = register(x ^ x >> c, f"{name}_{k}_b")
-            x = register(x + (x << d), f"{name}_{k}_c")
+            x = register(x ^ x >> a ^ x >> b ^ key, f"{name}_{k}_a")
+            x = (x + (x << c))[:HASH_BITS]
+            x = register(x ^ x >> d ^ x >> e ^ turned, f"{name}_{k}_b")
+            x = register(x + (x << f), f"{name}_{k}_c")
             found.append(x[HASH_BITS - MASK_BITS :])
         return found

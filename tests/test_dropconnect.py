@@ -40,28 +40,44 @@ def test_masks_are_independent():
     together = np.corrcoef(flat.T)
     np.fill_diagonal(together, 0)
     noise = 1 / np.sqrt(len(kept))
-    assert np.abs(together).max() < 0.06 + 5 * noise
-    assert np.sqrt((together**2).mean()) < 1.1 * noise
+    assert np.abs(together).max() < 0.01 + 5 * noise
+    assert np.sqrt((together**2).mean()) < 1.02 * noise
     assert abs((kept[1:] == kept[:-1]).mean() - 0.5) < 0.005
     # Rows are not one row and its reverse, as sums of bits would be.
     assert len(np.unique(kept[0], axis=0)) > 12
 
 
-def test_correlations_are_what_is_said():
-    """Of two weights of a unit or of a column, over all lower halves and some upper ones."""
-    x, keys = np.arange(1 << 16), Noise(1).words(8).tolist()
+@pytest.mark.parametrize("step", [UNIT_STEP, COLUMN_STEP])
+def test_correlations_are_what_is_said(step):
+    """Of two weights of a unit or of a column at any distance, over all lower halves of words and
+    some upper ones.
+
+    A pair goes by the difference of its hashes: by the Fourier series of how often both are kept,
+    the correlation is a sum of autocorrelations of exp(2 pi i m hash / 1024), here of the first
+    terms, which have most of the weight.
+    """
+    x, keys, size = np.arange(1 << 16), Noise(1).words(16).tolist(), 1 << 16
+    share = np.abs(np.fft.fft(np.arange(1024) >= 512) / 1024) ** 2 / 0.25
+    total = np.zeros(size)
+    for key in keys:
+        hashes = dropconnect.hashed(x, key & 0xFFFF)
+        for m in (1, 3, 5):
+            series = np.fft.fft(np.exp(2j * np.pi * m / 1024 * hashes))
+            total += 2 * share[m] * np.fft.ifft(np.abs(series) ** 2).real / size
+    apart = np.arange(1, 4097)
+    found = np.abs(total[apart * step % size]) / len(keys)
+    assert found[:128].max() < 0.014 and found.max() < 0.05
+    assert np.sqrt((found**2).mean()) < 0.0025
+    # A few pairs as they are: the series is right.
     keep = np.arange(1024) >= 512
     overlap = np.array([(keep & np.roll(keep, k)).mean() for k in range(1024)])
-    for step in (UNIT_STEP, COLUMN_STEP):
-        found = []
-        for apart in (*range(1, 40), 128, 512, 784, 1024):
-            at = (x + apart * step) & 0xFFFF
-            total = 0.0
-            for key in keys:
-                h = dropconnect.hashed(x, key & 0xFFFF)
-                total += overlap[(h - h[at]) % 1024].mean()
-            found.append((total / len(keys) - 0.25) / 0.25)
-        assert np.abs(found).max() < 0.06 and np.sqrt(np.mean(np.square(found))) < 0.012
+    for distance in (1, 809, 3133):
+        one, other = (
+            np.array([dropconnect.hashed(x + at & 0xFFFF, key & 0xFFFF) for key in keys])
+            for at in (0, distance * step)
+        )
+        exact = (overlap[(one - other) % 1024].mean() - 0.25) / 0.25
+        assert abs(exact) == pytest.approx(found[distance - 1], abs=0.005)
 
 
 def test_golden_layer():

@@ -87,10 +87,10 @@ def test_convolutions_in_gateware():
 
 def plain_mask(spec, word: int, unit: int, column: int) -> bool:
     def hashed(x: int, key: int) -> int:
-        x ^= x >> 6 ^ key
-        x = x + (x << 7) & 0xFFFF
-        x ^= x >> 5
-        return (x + (x << 9) & 0xFFFF) >> 6
+        x ^= x >> 2 ^ x >> 5 ^ key
+        x = x + (x << 5) & 0xFFFF
+        x ^= x >> 2 ^ x >> 4 ^ (key * 0x10001 >> 4 & 0xFFFF)
+        return (x + (x << 8) & 0xFFFF) >> 6
 
     low, high = word & 0xFFFF, word >> 16
     row = hashed(low + unit * 49471 & 0xFFFF, high)
