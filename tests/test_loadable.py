@@ -135,16 +135,16 @@ def test_core(kind):
 def test_convolutions(technology):
     """Depthwise too, and scales of their own: biases in a table in front of the multiplier."""
     random = np.random.default_rng(1)
-    x, y = random.integers(0, 256, (40, 4, 4, 2)), np.arange(40) % 3
+    x, y = random.integers(0, 256, (40, 4, 4, 1)), np.arange(40) % 3
     data = Dataset("noise", x.astype(np.uint8), y, x[:9].astype(np.uint8), y[:9])
     layers = [
-        Conv2D(4, 3, activation="relu", name="first", padding="same"),
+        Conv2D(2, 3, activation="relu", name="first", padding="same"),
         DepthwiseConv2D(3, activation="relu", name="each"),
         Flatten(),
         Dense(3, name="output"),
     ]
     network = Network(
-        layers, Input((4, 4, 2), Format.parse("UQ0.8")), "pictures", Training(epochs=1),
+        layers, Input((4, 4, 1), Format.parse("UQ0.8")), "pictures", Training(epochs=1),
         Quantisation(finetune=0, scale="free"),
     )  # fmt: skip
     as_built_and_with_others(loadable_plan(gategrad.train(network, data), technology), True)

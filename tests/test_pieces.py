@@ -14,10 +14,11 @@ from gategrad.pieces import Pieces
 @pytest.mark.parametrize("bits", [5, 8, 13])
 def test_pieces(bits):
     source = random.Random(bits)
-    count, size = 1100, -(-bits // 8)
+    count, size, chunk = 75, -(-bits // 8), 32
     values = [source.randrange(-1 << bits - 1, 1 << bits - 1) for _ in range(count)]
     image = b"".join(v.to_bytes(size, "little", signed=True) for v in values)
-    dut = Pieces(stream.Signature(data.ArrayLayout(signed(bits), 1)), len(image), bits)
+    elements = stream.Signature(data.ArrayLayout(signed(bits), 1))
+    dut = Pieces(elements, len(image), bits, chunk)
 
     async def memory(ctx):
         """All elements, once each time that it is asked."""
@@ -36,8 +37,8 @@ def test_pieces(bits):
                 await ctx.tick()
 
     async def host(ctx):
-        for piece, wanted in ((0, 1024), (1, len(image) - 1024), (1, 3), (0, 0), (1, 10), (0, 7)):
-            part, got = image[1024 * piece :], []
+        for piece, wanted in ((0, 32), (2, len(image)), (1, 32), (1, 3), (0, 0), (2, 10), (0, 7)):
+            part, got = image[chunk * piece :], []
             ctx.set(dut.piece, piece)
             ctx.set(dut.dumping, 1)
             while len(got) < min(wanted, len(part)):
