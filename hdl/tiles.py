@@ -28,7 +28,7 @@ class Tiles:
     pe: int
     simd: int
 
-    @property
+    @cached_property
     def window(self) -> WindowSpec:
         """The windows; of a dense layer one, of one pixel."""
         if isinstance(self.spec, ConvSpec):
