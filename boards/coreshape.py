@@ -25,6 +25,8 @@ JOB = data.StructLayout(
         "drain": 1,
         #: Of a READ: the piece is the last of the image, and may be short.
         "tail": 1,
+        #: Of a SPEED: the fast rate, not the normal one.
+        "fast": 1,
     }
 )
 

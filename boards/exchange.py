@@ -5,6 +5,7 @@ import itertools
 import random
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Protocol, Self
 
 from gategrad.boards.protocol import REPLY, Decoder, ErrorCode, Frame, Request, encode
@@ -30,8 +31,16 @@ PAUSE = 0.1
 FAST_FOR = 0.4
 #: Seconds of waiting at a time, and for a reply at least.
 SLICE, LEAST = 0.01, 0.2
-#: How many times that to listen for any frame, and longer on a slow line.
-HEARING = 20
+#: The share of the timeout for which those are waited for who have never answered: what they are
+#: asked first needs no computing.
+STRANGER = 0.3
+#: Seconds of listening at a rate that the device's clock may have.
+GLANCE = 0.05
+#: A result's header comes before it is computed. Timeouts for which the rest is waited for, and
+#: seconds after which half a pair of samples is given up, if it is one.
+COMPUTING, ALONE = 10, 0.1
+#: Seconds of listening for any frame, and longer on a slow line.
+HEARING = 0.2
 #: Bits per second that boards offer as their fast rate.
 FAST_RATES = (3_000_000,)
 #: Bytes of a request and its reply besides their payloads.
@@ -71,7 +80,9 @@ class Exchange:
     A reply counts only with a right CRC, the expected type and the request's sequence number, so a
     lost, repeated or corrupted one is asked for again, ``retries`` times, and never passed on.
     ``timeout``: seconds of silence before that, beyond what the line needs; less once it is known
-    how long such a reply takes.
+    how long such a reply takes, and before anything has answered; ten times that for a result whose
+    header says that it is being computed. A reply that comes later, to an attempt before, counts
+    too.
     """
 
     def __init__(self, transport: Transport | str, baud: int, timeout: float, retries: int):
@@ -132,13 +143,20 @@ class Exchange:
                 self._slow_down()
         return self._baud
 
-    def recall(self) -> bool:
-        """Bring a device back that another host has left at a fast baud rate."""
+    def recall(self, around: Iterable[int] = ()) -> bool:
+        """Bring a device back that another host has left at a fast baud rate. ``around``: rates
+        that may be its normal one."""
         for rate in FAST_RATES:
             with contextlib.suppress(NoSuchRate):
                 self._change(rate)
                 if self._hears():
                     self._leave()
+                    return True
+        for rate in around:
+            with contextlib.suppress(NoSuchRate):
+                self._change(rate)
+                if self._hears(GLANCE):
+                    self._normal = rate
                     return True
         self._change(self._normal)
         return False
@@ -146,7 +164,7 @@ class Exchange:
     def _leave(self) -> None:
         """To the normal baud rate, both ends at once, if the device listens."""
         self.transport.write(encode(Request.SPEED, 1, b"\0"))
-        self.transport.read(8, PAUSE)
+        self._listen(PAUSE, Request.SPEED)
         self._change(self._normal)
 
     def _slow_down(self) -> None:
@@ -162,16 +180,29 @@ class Exchange:
                 if self._hears():
                     return
 
-    def _hears(self) -> bool:
-        """Whether the device answers at the present rate."""
+    def _hears(self, patience: float = HEARING) -> bool:
+        """Whether the device answers at the present rate; a reply to something earlier, that comes
+        instead, is kept."""
         self.transport.drain()
         self._decoder.reset()
-        self._frames.clear()
         self.transport.write(encode(Request.PING, 0))
-        # A reply to something earlier may come first, and a line may be slow.
-        slices = HEARING + int(2 * FRAMING * self._pace / SLICE)
-        reads = (self.transport.read(self._decoder.missing, SLICE) for _ in range(slices))
-        return any(self._decoder.feed(data) for data in reads)
+        # A line may be slow.
+        return self._listen(patience + 2 * FRAMING * self._pace)
+
+    def _listen(self, patience: float, kind: Request | None = None) -> bool:
+        """Whether a frame comes, or the reply to a ``kind``, within ``patience`` seconds."""
+        for _ in range(int(patience / SLICE)):
+            data = self.transport.read(self._decoder.missing, SLICE)
+            self.heard += len(data)
+            found = self._decoder.feed(data)
+            self._keep(found)
+            if any(kind is None or frame.kind == REPLY | kind for frame in found):
+                return True
+        return False
+
+    def _keep(self, frames: Iterable[Frame]) -> None:
+        """Replies that come late count, errors do not."""
+        self._frames.extend(frame for frame in frames if frame.kind != REPLY)
 
     def _change(self, baud: int) -> None:
         self._baud = baud
@@ -196,12 +227,9 @@ class Exchange:
         """Send, wait for the reply, and repeat as often as allowed."""
         attempt = 0
         self._awake()
+        number = next(self._sequences)
         while True:
-            sequence = self._send(kind, payload)
-            if kind == Request.INFER:
-                # Something that is no sample behind a single one: half a pair does not wait for
-                # its partner then.
-                self.transport.write(encode(Request.PING, next(self._sequences)))
+            sequence = self._send(kind, payload, number)
             try:
                 return self._reply(kind, sequence, length)
             except (DeviceError, NoAnswer) as error:
@@ -211,13 +239,15 @@ class Exchange:
             attempt += 1
 
     def _mend(self, error: DeviceError | NoAnswer) -> None:
-        """Before another attempt: let the device give up what it waits for, forget its answers."""
+        """Before another attempt: let the device give up what it waits for."""
         self.repeated += 1
         self._failures += isinstance(error, NoAnswer)
-        self.transport.read(1 << 16, PAUSE)
+        self._frames.clear()
+        late = self.transport.read(1 << 16, PAUSE)
+        self.heard += len(late)
+        self._keep(self._decoder.feed(late))
         self.transport.drain()
         self._decoder.reset()
-        self._frames.clear()
         if isinstance(error, DeviceError) and error.code == ErrorCode.OVERRUN:
             self._slow_down()
         self._awake()
@@ -228,14 +258,15 @@ class Exchange:
         """What to do when the device has no weights any more."""
         raise error
 
-    def _send(self, kind: Request, payload: bytes, turn: int | None = None) -> int:
-        sequence = (next(self._sequences) if turn is None else turn) & 0xFF
+    def _send(self, kind: Request, payload: bytes, number: int | None = None) -> int:
+        sequence = (next(self._sequences) if number is None else number) & 0xFF
         data = encode(kind, sequence, payload)
         self.transport.write(data)
         # The time on the line, of this request and of one before it. A line that was slow for
         # IDENTIFY, which needs no time in the device, is so for all.
         line = 2 * len(data) * 10 / self._baud
-        self._patience = self.timeout + max(line, 2 * len(data) * self._pace)
+        timeout = self.timeout if self._silences else STRANGER * self.timeout
+        self._patience = timeout + max(line, 2 * len(data) * self._pace)
         if kind in self._silences:
             # A device that has answered such a request will not take long for the next; if it does
             # after all, it gets twice the time with each attempt.
@@ -247,8 +278,9 @@ class Exchange:
         """The payload of the reply to ``sequence``; replies to others are dropped."""
         # Whoever sends us bytes without end is not our device.
         silence, limit = 0.0, 4 * (self._decoder.limit + 256)
-        longest = 0.0
-        while silence < self._patience and limit > 0:
+        longest, alone = 0.0, kind == Request.INFER
+        awaited, patience = (REPLY | kind, sequence), self._patience
+        while silence < patience and limit > 0:
             if not self._frames:
                 data = self.transport.read(self._decoder.missing, SLICE)
                 silence = 0.0 if data else silence + SLICE
@@ -256,6 +288,13 @@ class Exchange:
                 limit -= len(data)
                 self.heard += len(data)
                 self._frames.extend(self._decoder.feed(data))
+            patience = self._patience
+            if kind in (Request.INFER, Request.TRAIN) and self._decoder.begun == awaited:
+                patience = max(patience, COMPUTING * self.timeout)
+                if alone and silence >= ALONE:
+                    # Something that is no sample: half a pair does not wait for its partner then.
+                    alone = False
+                    self.transport.write(encode(Request.PING, next(self._sequences)))
             while self._frames:
                 frame = self._frames.popleft()
                 self._heard = time.monotonic()
@@ -269,4 +308,4 @@ class Exchange:
                         self._pace = max(self._pace, longest / (FRAMING + length))
                     self._failures = 0
                     return frame.payload
-        raise NoAnswer(f"no answer to {kind.name} within {self._patience:.2g} s")
+        raise NoAnswer(f"no answer to {kind.name} within {patience:.2g} s")

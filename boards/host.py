@@ -312,29 +312,26 @@ def connect(
     ``baud`` are then tried until one is answered. Raises :class:`GategradError`.
     """
     steps = int(tolerance / 0.02 + 0.5)
-    heard = 0
-    for step in sorted(range(-steps, steps + 1), key=abs):
-        link = Link(port, round(baud * (1 + 0.02 * step)), model, timeout=0.3, retries=1)
+    around = [round(baud * (1 + 0.02 * k)) for k in sorted(range(-steps, steps + 1), key=abs) if k]
+    link = Link(port, baud, model, retries=0)
+    retries = 3
+    try:
         try:
-            try:
-                link.identify()
-            except NoAnswer:
-                if step:
-                    raise
-                # Perhaps another host has left it faster; or it is slow.
-                link.recall()
-                link.timeout = 0.6
-                link.identify()
+            link.identify()
         except (NoAnswer, DeviceError):
-            heard += link.heard
-            link.close()
-            continue
-        except BaseException:
-            link.close()
-            raise
-        link.timeout, link.retries = 1.0, 3
+            # Perhaps another host has left it faster, or its clock is off; or it is slow, or the
+            # line bad.
+            link.recall(around)
+            link.retries = retries if link.heard else 1
+            link.identify()
+        link.retries = retries
         return link
-    if heard:
+    except (NoAnswer, DeviceError):
+        link.close()
+    except BaseException:
+        link.close()
+        raise
+    if link.heard:
         raise NoAnswer(
             f"what answers on {port} at {baud} baud makes no sense: is it another device or "
             "another bitstream, or is the baud rate not the one in build.json?"

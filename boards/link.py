@@ -33,7 +33,8 @@ class Link(wiring.Component):
     ``busy`` while a frame is under way.
 
     ``identity``: what IDENTIFY returns. A silence of ``2**timeout_bits`` cycles ends a frame.
-    ``fast_cycles``: a bit's after a SPEED, until no right frame has come for 16 such silences.
+    ``fast_cycles``: a bit's after a SPEED, until no right frame has come, and no reply been owed,
+    for 16 such silences.
     ``boot``: weights come from a flash first, on the ports of ``flash``; until then LOAD is BUSY.
 
     A request may arrive while the reply to the one before is sent, so two in flight fill the line.
@@ -107,7 +108,7 @@ class Link(wiring.Component):
         fast = Signal()
         if self.fast_cycles:
             with m.If(sender.switch):
-                m.d.sync += fast.eq(receiver.speed)
+                m.d.sync += fast.eq(sender.fast)
             with m.If(receiver.lost):
                 m.d.sync += fast.eq(0)
         m.d.comb += [rx.fast.eq(fast), tx.fast.eq(fast), rx.rx.eq(self.rx), self.tx.eq(tx.tx)]

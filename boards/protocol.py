@@ -138,6 +138,11 @@ class Decoder:
         (length,) = struct.unpack_from("<H", self._buffer, 4)
         return max(1, 8 + length - have)
 
+    @property
+    def begun(self) -> tuple[int, int] | None:
+        """Type and sequence number of a frame of which only the header has come."""
+        return (self._buffer[2], self._buffer[3]) if len(self._buffer) == 6 else None
+
     def reset(self) -> None:
         """Forget a frame that has begun."""
         self._buffer.clear()

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from gategrad.boards.coreshape import ERROR_BITS, JOB, CoreShape
 from gategrad.boards.protocol import LABEL_BYTES, LOAD_CHUNK, SYNC, ErrorCode, Request
 
-#: Silences, as long as one that ends a frame, without a right frame between them: then the line is
-#: back at its normal rate.
+#: Silences, as long as one that ends a frame, without a right frame or a reply that is owed: then
+#: the line is back at its normal rate.
 SILENCES = 16
 
 
@@ -34,8 +34,8 @@ class Receiver(wiring.Component):
     Ports besides the core's: bytes and their ``crc``; ``job``, to the sender; ``sending``: it is at
     work, ``reading``: on weights or counters; ``idle``: the core is at rest, if it says so;
     ``loaded``: the weights are there, ``written``: a LOAD was completed, ``filled``: they have come
-    from elsewhere, whole; ``speed``: which rate a SPEED asked for; ``lost``: no right frame has
-    come for 16 times the silence that ends one.
+    from elsewhere, whole; ``lost``: no right frame has come, and no reply been owed, for 16 times
+    the silence that ends a frame.
     """
 
     def __init__(self, shape: CoreShape, timeout_bits: int):
@@ -52,7 +52,6 @@ class Receiver(wiring.Component):
             "idle": In(1, init=1),
             "loaded": Out(1, init=shape.known or shape.load_bytes == 0),
             "written": Out(1),
-            "speed": Out(1),
             "lost": Out(1),
             "busy": Out(1),
         }
@@ -79,12 +78,13 @@ class Receiver(wiring.Component):
             lengths["place"] = 4
         fits = {name: Signal(name=name) for name in lengths}
         error = Signal(ERROR_BITS)
-        fed = Signal()
+        fed, fast = Signal(), Signal()
         half, company = Signal(), Signal()  # half a pair is in the core; zeros became the other
         m.d.comb += [
             self.job.p.kind.eq(kind),
             self.job.p.sequence.eq(sequence),
             self.job.p.error.eq(error),
+            self.job.p.fast.eq(fast),
             self.job.p.drain.eq((fed & (error != 0)) | company),
         ]
         label, turn = Signal(8 * LABEL_BYTES), Signal(8)
@@ -150,7 +150,10 @@ class Receiver(wiring.Component):
         with m.Else():
             m.d.sync += silence.eq(silence + 1)
         m.d.sync += self.lost.eq(silent & (silences == SILENCES - 1))
-        with m.If(right):
+        # A host waits for its reply as long as the core takes; but nobody may come with the other
+        # half of a pair.
+        owes = self.sending & ~half if shape.frames_at_once > 1 else self.sending
+        with m.If(right | owes):
             m.d.sync += silences.eq(0)
         with m.Elif(silent):
             m.d.sync += silences.eq(silences + 1)
@@ -253,7 +256,7 @@ class Receiver(wiring.Component):
                         m.next = "PLACE"
             with m.State("SPEED"):
                 with m.If(self.byte_valid):
-                    m.d.sync += self.speed.eq(self.byte[0])
+                    m.d.sync += fast.eq(self.byte[0])
                     m.next = "CRC0"
                 with m.Elif(silent):
                     fail(ErrorCode.TIMEOUT, "REPLY")

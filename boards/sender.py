@@ -23,7 +23,8 @@ class Sender(wiring.Component):
     is at rest; it is again when the reply's CRC is sent.
 
     Ports besides the core's: ``job``; bytes and their ``crc``; ``loaded`` and ``written``, for
-    IDENTIFY; ``busy``; ``reading``: weights or counters; ``switch``: the reply to a SPEED has left.
+    IDENTIFY; ``busy``; ``reading``: weights or counters; ``switch``: the reply to a SPEED has left,
+    and ``fast`` is the rate that it asked for.
     """
 
     def __init__(self, shape: CoreShape, identity: Identity):
@@ -38,6 +39,7 @@ class Sender(wiring.Component):
                 "written": In(1),
                 "reading": Out(1),
                 "switch": Out(1),
+                "fast": Out(1),
                 "byte": Out(8),
                 "byte_valid": Out(1),
                 "byte_ready": In(1),
@@ -70,7 +72,7 @@ class Sender(wiring.Component):
             type_next.eq(index == 2),
         ]
         failed = Signal()
-        m.d.comb += failed.eq(job.error != 0)
+        m.d.comb += [failed.eq(job.error != 0), self.fast.eq(job.fast)]
 
         # The output element on its way, its place in the frame, and the largest so far.
         lane = Signal(range(shape.o_lanes))

@@ -91,7 +91,8 @@ typedef struct gg_pending {
 
 typedef struct gg_device {
     gg_identity identity;
-    uint32_t timeout_ms;   /* of waiting for a reply, beyond the time on the line: 1000 */
+    uint32_t timeout_ms;   /* of waiting for a reply, beyond the time on the line: 1000; more for a
+                              core that needs longer for a sample */
     uint8_t retries;       /* further attempts: 3 */
     uint8_t in_flight;     /* requests without an answer, 0 to 2 */
     uint32_t baud;         /* bits per second in use */

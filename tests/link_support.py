@@ -18,7 +18,8 @@ class SumCore(wiring.Component):
 
     ``weights`` is the sum of the bytes loaded, modulo 256. ``pause`` cycles pass between beats.
     Results come when ``together`` frames have. ``readable``: bytes that are loaded can be read
-    back, inverted if that, or a sample that comes meanwhile, disturbs the core.
+    back, inverted if that, or a sample that comes meanwhile, disturbs the core. A sample takes
+    ``work`` cycles.
     """
 
     # Tests that refuse a core never elaborate it.
@@ -26,10 +27,10 @@ class SumCore(wiring.Component):
 
     def __init__(
         self, inputs=4, outputs=3, i_width=8, i_lanes=1, o_lanes=1, load_bytes=0, pause=0,
-        together=1, readable=False, known=False,
+        together=1, readable=False, known=False, work=0,
     ):  # fmt: skip
         self.frames_at_once = together
-        self.inputs, self.outputs, self.pause = inputs, outputs, pause
+        self.inputs, self.outputs, self.pause, self.work = inputs, outputs, pause, work
         self.load_bytes, self.readable = load_bytes, readable
         self.known = known or not load_bytes
         ports = {
@@ -78,9 +79,16 @@ class SumCore(wiring.Component):
             m.d.sync += come.eq(Mux(complete, 0, come + 1))
         with m.If((taken == i_beats) & ~held):
             m.d.sync += [result.eq(total), held.eq(1), taken.eq(0), total.eq(0)]
+        # A result is there, and computed.
+        left_to_do, done = Signal(range(self.work + 1)), Signal()
+        m.d.comb += done.eq(held & (left_to_do == 0))
+        with m.If(~held):
+            m.d.sync += left_to_do.eq(self.work)
+        with m.Elif(left_to_do != 0):
+            m.d.sync += left_to_do.eq(left_to_do - 1)
 
         with m.If(~self.o.valid):
-            m.d.sync += self.o.valid.eq(held & (due != 0))
+            m.d.sync += self.o.valid.eq(done & (due != 0))
         for lane in range(o_lanes):
             place = Signal(range(self.outputs + o_lanes), name=f"place{lane}")
             m.d.comb += place.eq(given * o_lanes + lane)
