@@ -91,7 +91,7 @@ def _planned(units: list[int]) -> dict[str, Any]:
     cost = asdict(plan.cost)
     return {
         "weights": sum(p["weight"].size + p["bias"].size for p in learning.model.params.values()),
-        "cycles": plan.cycles, "multipliers": plan.multipliers, "cost": cost,
+        "cycles": round(plan.expected), "multipliers": plan.multipliers, "cost": cost,
         "seconds": time.perf_counter() - start,
     }  # fmt: skip
 

@@ -110,8 +110,8 @@ def _equal(found: Results) -> Iterator[Goal]:
             f"networks with every weight as golden's at the end in Verilator, after {total:,} "
             "samples together", "all", f"{same} of {len(runs)}", same == len(runs),
         )  # fmt: skip
-    if r := found.get("mnist"):
-        long = {batch: row for batch, row in r["batches"].items() if int(batch) >= 8}
+    if r := found.get("batches"):
+        long = {batch: row for batch, row in r.items() if int(batch) >= 8}
         for batch, row in long.items():
             yield (
                 f"MNIST learning with {row['multipliers']} multipliers, batches of {batch}: "
@@ -143,8 +143,8 @@ def learning_sections(results: Results) -> list[str]:
         parts.append(_formats(found["formats"]))
     if runs := _verified(found):
         parts.append(_simulated(runs))
-    if "mnist" in found:
-        parts.append(_batches(found["mnist"]["batches"]))
+    if "batches" in found:
+        parts.append(_batches(found["batches"]))
     if "rates" in found:
         parts.append(_rates(found["rates"]))
     return parts + build_sections(results)
@@ -250,7 +250,8 @@ def _simulated(runs: Results) -> str:
 
 def _batches(found: Results) -> str:
     rows = [
-        [batch, str(r["multipliers"]), f"{r['planned']:,}", f"{r['cycles']:,.1f}",
+        [batch, str(r["multipliers"]), f"{r['planned']:,}", f"{r['expected']:,.1f}",
+         f"{r['cycles']:,.1f}",
          f"{r['useful']:.1%}", f"{r['useful_over_all']:.1%}", "all" if r["equal"] else "**no**"]
         for batch, r in found.items()
     ]  # fmt: skip
@@ -258,8 +259,8 @@ def _batches(found: Results) -> str:
         "## Learning: batches\n\n784-32-10 laid out for ULX3S-85F, in Verilator: a sample's "
         "forward pass overlaps the backward pass of the one before, unless weights change between "
         "them.\n\n"
-        + table(["batch", "multipliers", "cycles of the slowest layer", "cycles a sample",
-                 "useful there", "useful over all", "weights equal"], rows)
+        + table(["batch", "multipliers", "cycles of the slowest layer", "planned for a sample",
+                 "cycles a sample", "useful there", "useful over all", "weights equal"], rows)
     )  # fmt: skip
 
 
