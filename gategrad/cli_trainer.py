@@ -26,6 +26,9 @@ from gategrad.tables import TITLES, table
 @board_option
 @click.option("-o", "--output", help="Folder to write the bitstream to; without: the plan alone.")
 @click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's.")
+@click.option(
+    "--multipliers", type=click.IntRange(1), help="At most; default: as many as can be routed."
+)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the placer.")
 @transport_option
 @as_json
@@ -35,6 +38,7 @@ def trainer(
     board: str | None,
     output: str | None,
     frequency: float | None,
+    multipliers: int | None,
     seed: int,
     transport: str,
     as_json: bool,
@@ -51,7 +55,7 @@ def trainer(
     if output and not board:
         raise GategradError("-o writes a bitstream, which needs a --board")
     with Stages() as stages:
-        built = plan_trainer(network, load_data(data, network), board)
+        built = plan_trainer(network, load_data(data, network), board, multipliers)
         if output:
             built = build_trainer(
                 built.plan, output, frequency=frequency * 1e6 if frequency else None, seed=seed,

@@ -103,14 +103,18 @@ class BuiltTrainer:
 
 
 def plan_trainer(
-    network: Network, data: Dataset, board: Board | str | None = None
+    network: Network,
+    data: Dataset,
+    board: Board | str | None = None,
+    multipliers: int | None = None,
 ) -> BuiltTrainer:
-    """The plan of what ``gategrad train --backend`` learns, by the same formats and rates.
+    """The plan of what ``gategrad train --backend`` learns, by the same formats and rates, with
+    ``multipliers`` at most.
 
     Raises :class:`GategradError` for what cannot learn or does not fit.
     """
     learning = learning_model(network, None, network.learning, data)
-    return BuiltTrainer(plan_learning(learning, as_board(board)))
+    return BuiltTrainer(plan_learning(learning, as_board(board), multipliers=multipliers))
 
 
 def build_trainer(
