@@ -50,6 +50,8 @@ GRAPHS = {
 }
 #: Samples of a batch; of a run whose cycles are counted, and of the one before it.
 BATCHES, COUNTED, BEFORE = (1, 8, 64), 512, 64
+#: Of the plans for those.
+MULTIPLIERS = 132
 
 
 def network_of(name: str) -> Network:
@@ -202,7 +204,7 @@ def _cycles(network: Network, data: Dataset, batch: int) -> dict[str, Any]:
     learning = learning_model(network, None, settings, data, (data.x_train[:SUBSET],
                                                               data.y_train[:SUBSET]))
     board = find_board("ulx3s-85f")
-    return counted(plan_learning(learning, board), data)
+    return counted(plan_learning(learning, board, multipliers=MULTIPLIERS), data)
 
 
 def counted(plan: LearnPlan, data: Dataset) -> dict[str, Any]:

@@ -44,20 +44,17 @@ from gategrad.trainer import Trainer
 START, ADMITTED, NEXT, NOTHING = 3, 2, 3, 5
 #: Cycles from the end of all layers' work to the next admission, and between two.
 ADMITS, APART = 2, 2
-#: Samples until the beginning is forgotten.
-SAMPLES = 4
-#: Samples of batches that are played; longer ones go on as they do from the shorter to the longer.
-SHORTER, LONGER = 12, 18
+#: Samples of batches before the one that counts, and of the longest one that is played.
+BEFORE, LONGEST = 8, 64
+#: Before anything that is awaited: the first inputs have come by then.
+LONG_AGO = -(10**6)
 
 
 def cycles_per_sample(trainer: Trainer) -> float:
     """Cycles a sample, if all learn and nobody waits for anything outside, on average over a
-    batch."""
-    size = trainer.learning.batch
-    if size <= LONGER:
-        return Timeline(trainer).period(size) / size
-    short, long = (Timeline(trainer).period(played) for played in (SHORTER, LONGER))
-    return (long + (size - LONGER) * (long - short) / (LONGER - SHORTER)) / size
+    batch; of batches longer than :data:`LONGEST` as of that."""
+    size = min(LONGEST, trainer.learning.batch)
+    return Timeline(trainer).period(size) / size
 
 
 class _Sample:
@@ -81,16 +78,16 @@ class Timeline:
         self._jobs: dict[tuple[str, bool], tuple[int, Times]] = {}
         self._samples: list[_Sample] = []
         self._free = dict.fromkeys(self.layers, 0)  # the first step of a next job
-        self._filled = dict.fromkeys(self.layers, -1)  # the last element of the input's last page
+        self._filled = dict.fromkeys(self.layers, LONG_AGO)  # the last element of inputs so far
         self._released: dict[str, list[int]] = {name: [] for name in self.layers}
         #: Samples that wait, by layer, with the first step of a job of theirs, if it is free.
         self._forward: dict[str, list[tuple[int, _Sample]]] = {name: [] for name in self.layers}
         self._back: dict[str, list[tuple[int, _Sample]]] = {name: [] for name in self.layers}
-        self._lost = -(10**6)  # the loss's last element
+        self._lost = LONG_AGO  # the loss's last element
 
     def period(self, size: int) -> int:
         """Cycles of a batch of ``size`` samples, once they are the same each time."""
-        batches = max(2, SAMPLES // size)
+        batches = 1 + BEFORE // size
         for number in range(batches * size + 1):
             while (go := self._admission(number, size)) is None:
                 self._work(size)
@@ -223,7 +220,7 @@ class Timeline:
     def _room(self, name: str, sample: _Sample, pages: int) -> int:
         """When a page was given back for ``sample``."""
         released = self._released[name]
-        return released[sample.number - pages] if sample.number >= pages else -1
+        return released[sample.number - pages] if sample.number >= pages else LONG_AGO
 
     def _incoming(self, sample: _Sample, name: str) -> Times:
         """Elements of the input, which wait for the layers behind to have room; a pooling has

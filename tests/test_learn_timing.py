@@ -131,13 +131,14 @@ def test_batches(name, batch, seed):
     assert plan.expected == simulated(plan, x, y, 2 * batch)
 
 
-def test_long_batches_go_on_as_shorter_ones_do():
+def test_long_batches():
+    """What is lost at their ends is shared by more samples; from some length on it is nothing."""
     found = []
-    for batch in (12, 24, 48):
+    for batch in (12, 24, 48, 96):
         learning, _, _ = made(DENSE, batch=batch)
         plan = plan_of(learning, most=3, seed=1)
         found.append(plan.expected)
         assert plan.cycles < plan.expected
-        exact = Timeline(plan.trainer()).period(batch) / batch
-        assert plan.expected == pytest.approx(exact, rel=0.01)
-    assert found[0] > found[1] > found[2]
+    assert found[0] > found[1] > found[2] > found[3]
+    exact = Timeline(plan.trainer()).period(96) / 96
+    assert found[3] == pytest.approx(exact, rel=0.02)
