@@ -227,7 +227,8 @@ class Timeline:
         taken some before."""
         layers = self.layers.items()
         start = max(self._room(layer, sample, unit.in_flight) for layer, unit in layers)
-        lines = getattr(getattr(self.trainer.nodes[name], "forward", None), "line_buffer", None)
+        unit = self.trainer.nodes[name]
+        lines = getattr(getattr(unit, "forward", unit), "line_buffer", None)
         ahead = lines.capacity * lines.slices if lines else 0
         return start + 1 + np.maximum(0, np.arange(self.model.input.size) - ahead)
 
