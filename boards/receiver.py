@@ -5,6 +5,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from gategrad.boards.coreshape import ERROR_BITS, JOB, CoreShape
+from gategrad.boards.feed import Feed
+from gategrad.boards.onehot import OneHot
 from gategrad.boards.protocol import LABEL_BYTES, LOAD_CHUNK, SYNC, ErrorCode, Request
 
 #: Silences, as long as one that ends a frame, without a right frame or a reply that is owed: then
@@ -65,10 +67,7 @@ class Receiver(wiring.Component):
         shape = self.shape
         loads, learns, reads = shape.load_bytes > 0, shape.classes > 0, shape.readable
         kind, sequence = Signal(8), Signal(8)
-        # Bytes of inputs that the core has, and whether the length is right for each type.
-        count = Signal(range(shape.inputs * shape.i_bytes))
-        last = Signal()
-        m.d.sync += last.eq(count == shape.inputs * shape.i_bytes - 1)
+        # Whether the length is right for each type.
         lengths = {"empty": 0, "single": 1, "whole": shape.inputs * shape.i_bytes}
         if loads:
             lengths |= {"chunk": 4 + LOAD_CHUNK, "tail": 4 + shape.tail_bytes}
@@ -79,7 +78,8 @@ class Receiver(wiring.Component):
         fits = {name: Signal(name=name) for name in lengths}
         error = Signal(ERROR_BITS)
         fed, fast = Signal(), Signal()
-        half, company = Signal(), Signal()  # half a pair is in the core; zeros became the other
+        company = Signal()  # zeros became the other half of a pair
+        feed = Feed(m, shape, self.i)
         m.d.comb += [
             self.job.p.kind.eq(kind),
             self.job.p.sequence.eq(sequence),
@@ -110,31 +110,6 @@ class Receiver(wiring.Component):
             with m.If(self.label.valid & self.label.ready):
                 m.d.sync += self.label.valid.eq(0)
 
-        # Inputs: bytes shift into a beat until it is full.
-        slots = shape.i_lanes * shape.i_bytes
-        beat = Signal(8 * slots)
-        slot = Signal(range(slots))
-        pad = Signal()
-        # Two shifts are two cycles apart at least, for the sake of `last`.
-        shift, shifted, value = Signal(), Signal(), Signal(8)
-        m.d.sync += shifted.eq(shift)
-        for lane in range(shape.i_lanes):
-            element = beat.word_select(lane, 8 * shape.i_bytes)
-            m.d.comb += self.i.payload[lane].eq(element[: shape.i_shape.width])
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += self.i.valid.eq(0)
-        with m.Elif(pad & ~self.i.valid & ~shifted):
-            m.d.comb += shift.eq(1)
-        with m.If(shift):
-            # The last beat is filled up with zeros.
-            m.d.sync += [beat.eq(Cat(beat, value)[8:]), slot.eq(slot + 1), count.eq(count + 1)]
-            with m.If(last | pad):
-                m.d.sync += [count.eq(0), pad.eq(1)]
-                with m.If(~pad):
-                    m.d.sync += half.eq(~half)
-            with m.If(slot == slots - 1):
-                m.d.sync += [slot.eq(0), self.i.valid.eq(1), pad.eq(0)]
-
         position = Signal(range(shape.load_bytes + 1))
         if loads:
             with m.If(self.load.valid & self.load.ready):
@@ -142,21 +117,11 @@ class Receiver(wiring.Component):
             with m.If(self.filled):
                 m.d.sync += self.loaded.eq(1)
 
-        # Silence: a frame that stops is over.
-        silence, silences, right = Signal(self.timeout_bits + 1), Signal(range(SILENCES)), Signal()
-        silent = silence[-1]
-        with m.If(self.byte_valid | silent):
-            m.d.sync += silence.eq(0)
-        with m.Else():
-            m.d.sync += silence.eq(silence + 1)
-        m.d.sync += self.lost.eq(silent & (silences == SILENCES - 1))
         # A host waits for its reply as long as the core takes; but nobody may come with the other
         # half of a pair.
-        owes = self.sending & ~half if shape.frames_at_once > 1 else self.sending
-        with m.If(right | owes):
-            m.d.sync += silences.eq(0)
-        with m.Elif(silent):
-            m.d.sync += silences.eq(silences + 1)
+        owes = self.sending & ~feed.half if shape.frames_at_once > 1 else self.sending
+        right = Signal()
+        silent = self._silent(m, right | owes)
 
         # What a byte, the CRC or a header comes to, a cycle later: bytes are further apart.
         sync0, sync1, crc_wrong, fault = Signal(), Signal(), Signal(), Signal(ERROR_BITS)
@@ -166,58 +131,26 @@ class Receiver(wiring.Component):
             crc_wrong.eq(self.crc != 0),
             fault.eq(0),
         ]
-        with m.Switch(kind):
-            with m.Case(Request.PING, Request.IDENTIFY), m.If(~fits["empty"]):
-                m.d.sync += fault.eq(ErrorCode.LENGTH)
-            with m.Case(Request.SPEED), m.If(~fits["single"]):
-                m.d.sync += fault.eq(ErrorCode.LENGTH)
-            with m.Case(Request.INFER):
-                self._admits(m, fault, fits["whole"], pad, Const(0, 1))
-            if loads:
-                with m.Case(Request.LOAD):
-                    with m.If(~(fits["chunk"] | fits["tail"])):
-                        m.d.sync += fault.eq(ErrorCode.LENGTH)
-                    with m.Elif(self.sending | ~self.idle):
-                        # The core still computes with the weights that would change.
-                        m.d.sync += fault.eq(ErrorCode.BUSY)
-            if learns:
-                with m.Case(Request.TRAIN):
-                    self._admits(m, fault, fits["taught"], pad, early)
-                with m.Case(Request.COUNTERS):
-                    with m.If(~fits["empty"]):
-                        m.d.sync += fault.eq(ErrorCode.LENGTH)
-                    with m.Elif(self.reading):
-                        m.d.sync += fault.eq(ErrorCode.BUSY)
-            if reads:
-                with m.Case(Request.READ):
-                    with m.If(~fits["place"]):
-                        m.d.sync += fault.eq(ErrorCode.LENGTH)
-                    with m.Elif(self.reading):
-                        m.d.sync += fault.eq(ErrorCode.BUSY)
-                    with m.Elif(~self.loaded):
-                        # Memories in the middle of an image would not begin at its start.
-                        m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
-            with m.Default():
-                m.d.sync += fault.eq(ErrorCode.TYPE)
+        self._judge(m, kind, fault, fits, feed.busy, early)
 
         def fail(code, state):
             m.d.sync += error.eq(code)
-            m.next = state
+            fsm.next = state
 
-        with m.FSM() as fsm:
+        with OneHot(m, "HUNT") as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("HUNT"))
-            with m.State("HUNT"):
+            with fsm.state("HUNT"):
                 m.d.sync += [error.eq(0), fed.eq(0), company.eq(0)]
                 with m.If(self.byte_valid & sync0):
-                    m.next = "SYNC"
-            with m.State("SYNC"):
+                    fsm.next = "SYNC"
+            with fsm.state("SYNC"):
                 m.d.comb += self.crc_clear.eq(1)
                 with m.If(self.byte_valid & ~sync0):
-                    m.next = "HUNT"
+                    fsm.next = "HUNT"
                     with m.If(sync1):
-                        m.next = "TYPE"
+                        fsm.next = "TYPE"
                 with m.Elif(silent):
-                    m.next = "HUNT"
+                    fsm.next = "HUNT"
             header = [
                 ("TYPE", kind, "SEQUENCE"),
                 ("SEQUENCE", sequence, "LENGTH0"),
@@ -225,89 +158,89 @@ class Receiver(wiring.Component):
                 ("LENGTH1", None, "CHECK"),
             ]
             for state, register, following in header:
-                with m.State(state):
+                with fsm.state(state):
                     if register is not None:
                         m.d.sync += register.eq(self.byte)
                     with m.If(self.byte_valid):
-                        m.next = following
+                        fsm.next = following
                         for name, length in lengths.items():
                             if state == "LENGTH0":
                                 m.d.sync += fits[name].eq(self.byte == (length & 0xFF))
                             elif state == "LENGTH1":
                                 m.d.sync += fits[name].eq(fits[name] & (self.byte == length >> 8))
                     with m.Elif(silent):
-                        m.next = "HUNT"
-            with m.State("CHECK"):
-                m.next = "DECIDE"
-            with m.State("DECIDE"):
+                        fsm.next = "HUNT"
+            with fsm.state("CHECK"):
+                fsm.next = "DECIDE"
+            with fsm.state("DECIDE"):
                 m.d.sync += error.eq(fault)
-                m.next = "CRC0"
+                fsm.next = "CRC0"
                 with m.If(fault != 0):
-                    m.next = "REPLY"
+                    fsm.next = "REPLY"
                 with m.Elif((kind == Request.INFER) | (kind == Request.TRAIN)):
-                    m.next = "INFER"
+                    fsm.next = "INFER"
                 with m.Elif(kind == Request.SPEED):
-                    m.next = "SPEED"
+                    fsm.next = "SPEED"
                 if loads:
                     with m.Elif(kind == Request.LOAD):
-                        m.next = "ADDRESS"
+                        fsm.next = "ADDRESS"
                 if reads:
                     with m.Elif(kind == Request.READ):
-                        m.next = "PLACE"
-            with m.State("SPEED"):
+                        fsm.next = "PLACE"
+            with fsm.state("SPEED"):
                 with m.If(self.byte_valid):
                     m.d.sync += fast.eq(self.byte[0])
-                    m.next = "CRC0"
+                    fsm.next = "CRC0"
                 with m.Elif(silent):
                     fail(ErrorCode.TIMEOUT, "REPLY")
-            with m.State("INFER"):
+            with fsm.state("INFER"):
                 m.d.sync += fed.eq(1)
                 with m.If(self.byte_valid):
                     with m.If(self.i.valid & ~self.i.ready):
                         fail(ErrorCode.OVERRUN, "FLUSH")
                     with m.Else():
-                        m.d.comb += [shift.eq(1), value.eq(self.byte)]
-                        with m.If(last):
-                            m.next = "CRC0"
+                        m.d.comb += [feed.shift.eq(1), feed.value.eq(self.byte)]
+                        with m.If(feed.last):
+                            fsm.next = "CRC0"
                             if learns:
                                 with m.If(kind == Request.TRAIN):
-                                    m.next = "LABEL"
+                                    fsm.next = "LABEL"
                 with m.Elif(silent):
                     fail(ErrorCode.TIMEOUT, "FLUSH")
-            with m.State("FLUSH"), m.If(~self.i.valid & ~shifted):
-                m.d.comb += shift.eq(1)
-                with m.If(last):
-                    m.next = "ADMIT" if learns else "REPLY"
+            with fsm.state("FLUSH"), m.If(feed.free):
+                m.d.comb += feed.shift.eq(1)
+                with m.If(feed.last):
+                    fsm.next = "ADMIT" if learns else "REPLY"
 
             if loads:
-                self._load(m, fail, silent, position)
+                self._load(m, fsm, fail, silent, position)
             if learns:
                 learned = (kind == Request.TRAIN) & (error == 0)
-                self._learn(m, fail, silent, learned, label, turn, index)
+                self._learn(m, fsm, fail, silent, learned, label, turn, index)
             if reads:
-                self._read(m, fail, silent, index, wrong)
+                self._read(m, fsm, fail, silent, index, wrong)
 
             def ended():
                 """Where a frame goes whose last bytes were right, wrong or missing."""
-                m.next = "REPLY"
+                fsm.next = "REPLY"
                 if learns:
                     with m.If(fed):
-                        m.next = "ADMIT"
+                        fsm.next = "ADMIT"
 
             def failed():
                 ended()
                 if loads:
                     with m.If(kind == Request.LOAD):
-                        m.next = "CLEAR"
+                        fsm.next = "CLEAR"
 
             for state, following in (("CRC0", "CRC1"), ("CRC1", "VERIFY")):
-                with m.State(state):
+                with fsm.state(state):
                     with m.If(self.byte_valid):
-                        m.next = following
+                        fsm.next = following
                     with m.Elif(silent):
                         m.d.sync += error.eq(ErrorCode.TIMEOUT)
                         failed()
-            with m.State("VERIFY"):
+            with fsm.state("VERIFY"):
                 with m.If(crc_wrong):
                     m.d.sync += error.eq(ErrorCode.CRC)
                     failed()
@@ -323,19 +256,19 @@ class Receiver(wiring.Component):
                     if learns:
                         with m.If((kind == Request.TRAIN) & unknown):
                             m.d.sync += error.eq(ErrorCode.LABEL)
-            with m.State("REPLY"):
+            with fsm.state("REPLY"):
                 m.d.comb += self.job.valid.eq(1)
                 with m.If(self.job.ready):
-                    m.next = "HUNT"
+                    fsm.next = "HUNT"
                 if shape.frames_at_once > 1:
-                    with m.Elif(silent & half & ~fed):
-                        m.next = "COMPANY"
+                    with m.Elif(silent & feed.half & ~fed):
+                        fsm.next = "COMPANY"
             if shape.frames_at_once > 1:
-                with m.State("COMPANY"), m.If(~self.i.valid & ~shifted & ~pad):
-                    m.d.comb += shift.eq(1)
-                    with m.If(last):
+                with fsm.state("COMPANY"), m.If(feed.whole):
+                    m.d.comb += feed.shift.eq(1)
+                    with m.If(feed.last):
                         m.d.sync += company.eq(1)
-                        m.next = "REPLY"
+                        fsm.next = "REPLY"
         return m
 
     def _beside(self, k):
@@ -343,29 +276,81 @@ class Receiver(wiring.Component):
         bits = [n for n in range(8) if not 0 <= 8 * k + n - PIECE_BITS < len(self.piece)]
         return Cat(self.byte[n] for n in bits)
 
-    def _admits(self, m, fault, fits, pad, early):
+    def _silent(self, m, right):
+        """High when a frame that stops is over; ``right``: not for long enough to be lost."""
+        silence, silences = Signal(self.timeout_bits + 1), Signal(range(SILENCES))
+        silent = silence[-1]
+        with m.If(self.byte_valid | silent):
+            m.d.sync += silence.eq(0)
+        with m.Else():
+            m.d.sync += silence.eq(silence + 1)
+        m.d.sync += self.lost.eq(silent & (silences == SILENCES - 1))
+        with m.If(right):
+            m.d.sync += silences.eq(0)
+        with m.Elif(silent):
+            m.d.sync += silences.eq(silences + 1)
+        return silent
+
+    def _judge(self, m, kind, fault, fits, feeding, early):
+        """What keeps a request out, by its header: ``fault``, a cycle later."""
+        shape = self.shape
+        with m.Switch(kind):
+            with m.Case(Request.PING, Request.IDENTIFY), m.If(~fits["empty"]):
+                m.d.sync += fault.eq(ErrorCode.LENGTH)
+            with m.Case(Request.SPEED), m.If(~fits["single"]):
+                m.d.sync += fault.eq(ErrorCode.LENGTH)
+            with m.Case(Request.INFER):
+                self._admits(m, fault, fits["whole"], feeding, Const(0, 1))
+            if shape.load_bytes:
+                with m.Case(Request.LOAD):
+                    with m.If(~(fits["chunk"] | fits["tail"])):
+                        m.d.sync += fault.eq(ErrorCode.LENGTH)
+                    with m.Elif(self.sending | ~self.idle):
+                        # The core still computes with the weights that would change.
+                        m.d.sync += fault.eq(ErrorCode.BUSY)
+            if shape.classes:
+                with m.Case(Request.TRAIN):
+                    self._admits(m, fault, fits["taught"], feeding, early)
+                with m.Case(Request.COUNTERS):
+                    with m.If(~fits["empty"]):
+                        m.d.sync += fault.eq(ErrorCode.LENGTH)
+                    with m.Elif(self.reading):
+                        m.d.sync += fault.eq(ErrorCode.BUSY)
+            if shape.readable:
+                with m.Case(Request.READ):
+                    with m.If(~fits["place"]):
+                        m.d.sync += fault.eq(ErrorCode.LENGTH)
+                    with m.Elif(self.reading):
+                        m.d.sync += fault.eq(ErrorCode.BUSY)
+                    with m.Elif(~self.loaded):
+                        # Memories in the middle of an image would not begin at its start.
+                        m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
+            with m.Default():
+                m.d.sync += fault.eq(ErrorCode.TYPE)
+
+    def _admits(self, m, fault, fits, feeding, early):
         """What keeps a sample out."""
         with m.If(~fits):
             m.d.sync += fault.eq(ErrorCode.LENGTH)
         with m.Elif(~self.loaded):
             m.d.sync += fault.eq(ErrorCode.NOT_LOADED)
-        with m.Elif(self.i.valid | pad | self.reading):
+        with m.Elif(feeding | self.reading):
             m.d.sync += fault.eq(ErrorCode.BUSY)
         with m.Elif(early):
             m.d.sync += fault.eq(ErrorCode.ORDER)
 
-    def _learn(self, m, fail, silent, learned, label, turn, index):
+    def _learn(self, m, fsm, fail, silent, learned, label, turn, index):
         """States of TRAIN behind the inputs: a label."""
-        with m.State("LABEL"):
+        with fsm.state("LABEL"):
             with m.If(self.byte_valid):
                 m.d.sync += [label.eq(Cat(label, self.byte)[8:]), index.eq(index + 1)]
                 with m.If(index == LABEL_BYTES - 1):
                     m.d.sync += index.eq(0)
-                    m.next = "CRC0"
+                    fsm.next = "CRC0"
             with m.Elif(silent):
                 m.d.sync += index.eq(0)
                 fail(ErrorCode.TIMEOUT, "ADMIT")
-        with m.State("ADMIT"), m.If(~self.label.valid):
+        with fsm.state("ADMIT"), m.If(~self.label.valid):
             # No sample goes without, so that the next one finds its own.
             m.d.sync += [
                 self.label.valid.eq(1),
@@ -373,11 +358,11 @@ class Receiver(wiring.Component):
                 self.label.p.value.eq(label),
                 turn.eq(turn + learned),
             ]
-            m.next = "REPLY"
+            fsm.next = "REPLY"
 
-    def _read(self, m, fail, silent, index, wrong):
+    def _read(self, m, fsm, fail, silent, index, wrong):
         """The state of READ: which piece of the weights."""
-        with m.State("PLACE"):
+        with fsm.state("PLACE"):
             with m.If(self.byte_valid):
                 m.d.sync += index.eq(index + 1)
                 for k in range(4):
@@ -389,12 +374,12 @@ class Receiver(wiring.Component):
                     m.d.sync += index.eq(0)
                     fail(ErrorCode.ADDRESS, "REPLY")
                 with m.Elif(index == 3):
-                    m.next = "CRC0"
+                    fsm.next = "CRC0"
             with m.Elif(silent):
                 m.d.sync += index.eq(0)
                 fail(ErrorCode.TIMEOUT, "REPLY")
 
-    def _load(self, m, fail, silent, position):
+    def _load(self, m, fsm, fail, silent, position):
         """States of LOAD: an address that must be the next one, then bytes for the memory.
 
         Bytes are in the memory before their CRC is known, so after an error the rest of the image
@@ -422,14 +407,14 @@ class Receiver(wiring.Component):
                 position.eq(position + 1),
             ]
 
-        with m.State("ADDRESS"):
+        with fsm.state("ADDRESS"):
             with m.If(self.byte_valid):
                 m.d.sync += [
                     index.eq(index + 1),
                     wrong.eq((wrong & (index != 0)) | differs),
                 ]
                 with m.If(index == 3):
-                    m.next = "LOAD"
+                    fsm.next = "LOAD"
                     with m.If(wrong | differs):
                         fail(ErrorCode.ADDRESS, "CLEAR")
                     with m.Else():
@@ -439,7 +424,7 @@ class Receiver(wiring.Component):
             with m.Elif(silent):
                 m.d.sync += index.eq(0)
                 fail(ErrorCode.TIMEOUT, "CLEAR")
-        with m.State("LOAD"):
+        with fsm.state("LOAD"):
             with m.If(self.byte_valid):
                 with m.If(self.load.valid & ~self.load.ready):
                     fail(ErrorCode.OVERRUN, "CLEAR")
@@ -448,12 +433,12 @@ class Receiver(wiring.Component):
                     # A chunk ends at a multiple of its size or at the end of the image; where the
                     # length says otherwise the CRC will be wrong.
                     with m.If(ending):
-                        m.next = "CRC0"
+                        fsm.next = "CRC0"
             with m.Elif(silent):
                 fail(ErrorCode.TIMEOUT, "CLEAR")
-        with m.State("CLEAR"):
+        with fsm.state("CLEAR"):
             with m.If(full):
                 m.d.sync += position.eq(0)
-                m.next = "REPLY"
+                fsm.next = "REPLY"
             with m.Elif(~self.load.valid):
                 put(0)

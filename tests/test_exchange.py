@@ -97,17 +97,24 @@ def test_a_sample_that_takes_longer_than_a_device_left_alone_stays_fast(slow, fa
         assert link.repeated == 0 and link.baud == (300_000 if fast else 100_000)
 
 
+def answers(link, baud, tries):
+    """Whether a PING is answered at that rate."""
+    link.transport.change(baud)
+    for _ in range(tries):
+        link.transport.drain()
+        link.transport.write(encode(Request.PING, 9))
+        if Frame(REPLY | Request.PING, 9, b"") in Decoder().feed(link.transport.read(100, 0.2)):
+            return True
+    return False
+
+
 def test_half_a_pair_does_not_keep_the_fast_rate(board):
     """Its partner may never come."""
     with Link(board.port, NORMAL, MODEL) as link:
         link.speed_up()
         link.transport.write(encode(Request.INFER, 1, FRAME))
         time.sleep(1.3)
-        link.transport.change(NORMAL)
-        link.transport.drain()
-        link.transport.write(encode(Request.PING, 9))
-        frames = Decoder().feed(link.transport.read(100, 0.3))
-        assert frames and frames[-1] == Frame(REPLY | Request.PING, 9, b"")
+        assert answers(link, NORMAL, tries=20)
 
 
 @pytest.mark.parametrize("first", [1, 0])
@@ -118,13 +125,10 @@ def test_a_speed_before_the_reply_to_another(board, first):
         link.speed_up()
     both = [encode(Request.SPEED, 7 + k, bytes([first ^ k])) for k in range(2)]
     link.transport.write(b"".join(both))
-    assert link.transport.read(8, 0.3) == encode(REPLY | Request.SPEED, 7)
-    time.sleep(0.1)
-    link.transport.change(FAST if first else NORMAL)
-    link.transport.drain()
-    link.transport.write(encode(Request.PING, 9))
-    frames = Decoder().feed(link.transport.read(100, 0.2))
-    assert frames and frames[-1] == Frame(REPLY | Request.PING, 9, b"")
+    assert link.transport.read(8, 5) == encode(REPLY | Request.SPEED, 7)
+    since = board.cycle
+    assert answers(link, FAST if first else NORMAL, tries=10)
+    assert board.cycle - since < 0.4 * 4.8e6  # it has not come there by being left alone
     link.close()
 
 
@@ -168,11 +172,11 @@ def test_a_bridge_without_a_board_behind_it(tolerance):
         start = time.monotonic()
         with pytest.raises(GategradError, match=r"nothing on .* answers at 1000000 baud"):
             connect(terminal.port, tolerance=tolerance)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 3  # less than 2 where nothing else is going on
         assert terminal.came > (10 if tolerance else 3)
         with Link(terminal.port) as link, pytest.raises(GategradError, match="no answer to IDENT"):
             link.identify()
-        assert time.monotonic() - start < 4
+        assert time.monotonic() - start < 6
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.25, 0.35, 0.45, 0.75, 0.85, 1.0])
