@@ -120,6 +120,7 @@ def weights(
         raise GategradError("say what to do: -o MODEL reads weights, --load MODEL writes them")
     if not build:
         raise GategradError("the order of weights is in the folder of the bitstream: add --build")
+    model = load_model(load) if load else None
     with Stages() as stages, api.connect(port, build=build, board=board, baud=baud) as device:
         if not device.readable:
             raise GategradError(
@@ -127,8 +128,8 @@ def weights(
                 "--loadable`, or that learns, from `gategrad trainer -o`, takes others and gives "
                 "them back"
             )
-        if load:
-            device.load_weights(load_model(load), stages)
+        if model:
+            device.load_weights(model, stages)
         model = device.weights(stages)
     if output:
         model.save(output)

@@ -32,7 +32,8 @@ class Core(wiring.Component):
     ``load_bytes`` is above 0: the weight image (:func:`load_image`), to be sent once before the
     first sample, unless the weights are ``known``. If it is ``readable`` (a plan that is loadable)
     weights and biases may be loaded whenever no sample is under way, and ``dump``, ``dumping``,
-    ``piece`` and ``idle`` give them back as :class:`~gategrad.pieces.Pieces` says. Submodules are
+    ``piece`` and ``idle`` give them back as :class:`~gategrad.pieces.Pieces` says: ``idle`` says
+    that no pass over them is under way, and nothing of samples. Submodules are
     called after the nodes, ``layer_hidden`` for ``hidden``.
 
     ``technology`` replaces the plan's (a simulated one, say); ``frames_at_once``: samples that

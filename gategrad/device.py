@@ -180,7 +180,12 @@ def _connect_loadable(
     if build is not None:
         file, together = WeightFile.read(build), _together(Path(build, SUMMARY))
     else:
-        planned = plan_for(model, board or "icebreaker", loadable=True)
+        try:
+            planned = plan_for(model, board or "icebreaker", loadable=True)
+        except GategradError as error:
+            raise GategradError(
+                f"{error}; name the folder of the bitstream (build), or the board"
+            ) from None
         file, together = WeightFile.of(planned), planned.samples_at_once
     expect(identity, file.hash)
     if identity.load_bytes != file.size:
@@ -240,7 +245,9 @@ def _find(baud: int, tolerance: float) -> Link:
         raise GategradError(
             "no serial port of a board is there: is it plugged in, and does the cable carry data?"
         )
-    raise GategradError(f"no board answers; {'; '.join(told)}")
+    raise GategradError(
+        f"no board answers; {'; '.join(told)}; has it been flashed, and at this baud rate?"
+    )
 
 
 def expect(identity: Identity, model_hash: str) -> None:
@@ -249,7 +256,7 @@ def expect(identity: Identity, model_hash: str) -> None:
     if identity.model != wanted:
         raise GategradError(
             f"the device holds model {identity.model.hex()}, not {wanted.hex()}; flash the "
-            "bitstream built from this model, or name its folder with --build"
+            "bitstream built from this model, or name the folder of the one in the device (build)"
         )
 
 

@@ -79,7 +79,8 @@ def describe(
         }
     if core.readable:
         streams["load"]["order"] = (
-            "one byte a beat, all of them, while no sample is under way"
+            "one byte a beat, all of them, while no sample is under way; the next may come two "
+            "cycles after the last byte"
             + ("" if core.known else "; once before the first sample")
         )
         streams["dump"] = {

@@ -25,8 +25,8 @@ def formats_of(model: Model, network: Network, params: Params) -> Context:
     context = Context(network, {}, network.quantisation, {}, found=found)
     if model.input != network.input:
         raise GategradError(
-            f"network {network.name!r} takes {network.input}, the model whose formats it shall "
-            f"have takes {model.input}"
+            f"network {network.name!r} takes {_said(network)}, the model whose formats it shall "
+            f"have takes {_said(model)}"
         )
     for layer in network.nodes:
         node = nodes.pop(layer.name, None)
@@ -36,7 +36,7 @@ def formats_of(model: Model, network: Network, params: Params) -> Context:
             continue
         found[layer.name] = (layer.name, node.spec.out)
         if layer.name in model.params:
-            context.weights[layer.name] = node.spec.weight, _scales(node.spec)
+            context.weights[layer.name] = node.spec.weight, unit_scales(node.spec)
     missing = {n.name for n in network.nodes if "weight" in n.parameters} - set(context.weights)
     if nodes or missing:
         odd = sorted(nodes or missing)[0]
@@ -47,7 +47,12 @@ def formats_of(model: Model, network: Network, params: Params) -> Context:
     return context
 
 
-def _scales(spec: Any) -> np.ndarray:
+def _said(thing: Network | Model) -> str:
+    shape = " x ".join(map(str, thing.input.shape))
+    return f"{shape} elements of {thing.input.format}"
+
+
+def unit_scales(spec: Any) -> np.ndarray:
     """What an integer weight stands for, in each unit."""
     requantise, units = spec.requantise, getattr(spec, "units", getattr(spec, "filters", 1))
     ratio = np.ones(units)

@@ -15,10 +15,13 @@ from gategrad.core import layer_image, layer_params
 from gategrad.errors import GategradError
 from gategrad.files import read_bytes
 from gategrad.golden.dense import any_acc_format
+from gategrad.golden.format import Format
+from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.conv import ConvFolding
 from gategrad.hdl.linear import Linear
 from gategrad.hdl.matvec import Folding
 from gategrad.hdl.technology import PORTABLE, Resources
+from gategrad.like import unit_scales
 from gategrad.model import Model, Node
 from gategrad.operations import OPERATIONS
 from gategrad.output import MODEL
@@ -40,10 +43,10 @@ def for_any_weights(model: Model) -> Model:
         spec: Any = node.spec
         if node.name in model.params:
             old = spec.requantise
-            acc = any_acc_format(spec.weight, spec.x, spec.inputs)
-            whole = node is model.output and old.out == old.acc
+            acc = any_acc_format(spec.weight, spec.x, spec.inputs, old.acc)
+            whole = _whole(old, acc) if node is model.output else None
             try:
-                new = dataclasses.replace(old, acc=acc, out=acc if whole else old.out)
+                new = dataclasses.replace(old, acc=acc, out=whole or old.out)
             except ValueError as error:
                 raise GategradError(
                     f"layer {node.name!r}: with accumulators for any weights, of {acc.width} bits, "
@@ -55,12 +58,24 @@ def for_any_weights(model: Model) -> Model:
 
 
 def structure_hash(model: Model) -> str:
-    """SHA-256 (hex) of ``model`` but for its weights and biases."""
+    """SHA-256 (hex) of ``model`` but for its weights and biases, and its name."""
     params = {
         name: {key: np.zeros_like(value) for key, value in values.items()}
         for name, values in model.params.items()
     }
-    return model.replace(params=params).hash
+    return model.replace(name="", params=params).hash
+
+
+def _whole(spec: RequantiseSpec, acc: Format) -> Format | None:
+    """The output that is all of ``acc``, or of what a ReLU leaves of it, where that of ``spec`` is
+    all of its own accumulator: sums as they are, in whatever format holds them."""
+    changed = spec.multipliers or spec.offsets or spec.zero_point or spec.shift
+    if changed or spec.ends != (spec.out.min, spec.out.max):
+        return None
+    if spec.out == spec.acc:
+        return acc
+    positive = Format(spec.acc.width - 1, spec.acc.frac, signed=False)
+    return Format(acc.width - 1, acc.frac, signed=False) if spec.out == positive else None
 
 
 @dataclass(frozen=True)
@@ -103,20 +118,40 @@ class WeightFile:
         """
         given = {node.name: node for node in model.nodes}
         for node in self.model.nodes:
-            here, there = node, given.pop(node.name, None)
-            if there is None:
+            other = given.pop(node.name, None)
+            if other is None:
                 raise GategradError(f"the model has no layer {node.name!r}; the board has")
             if node.name in self.model.params:
-                here, there = _alike(here, there)
-            if here != there:
+                other = self._alike(node, other)
+            if node != other:
                 raise GategradError(
-                    f"layer {node.name!r} of the model is {there.spec} of {there.inputs}, that of "
-                    f"the board {here.spec} of {here.inputs}: only weights and biases can be "
-                    "loaded; `gategrad train --like MODEL` keeps the formats of the board's model"
+                    f"layer {node.name!r} differs, {_difference(node, other)}: only weights and "
+                    "biases can be loaded; `gategrad train --like MODEL` makes a model with the "
+                    "formats of the board's"
                 )
         if given:
             raise GategradError(f"the model has a layer {next(iter(given))!r} that the board lacks")
+        if model.grids != self.model.grids:
+            raise GategradError(
+                "the integers of the model stand for other numbers than the board's: its scales "
+                "differ, though its formats do not"
+            )
         return self.model.replace(params=model.params)
+
+    @staticmethod
+    def _alike(here: Node, there: Node) -> Node:
+        """``there`` to be compared with ``here``: accumulators count for nothing where that of
+        ``here`` holds what that of ``there`` does."""
+        a: Any = here.spec
+        b: Any = there.spec
+        if type(a) is not type(b):
+            return there
+        old, acc = b.requantise, a.requantise.acc
+        if old.acc.width > acc.width or old.acc.frac != acc.frac:
+            return there
+        whole = _whole(old, acc) if _whole(a.requantise, acc) else None
+        changed = dataclasses.replace(old, acc=acc, out=whole or old.out)
+        return dataclasses.replace(there, spec=dataclasses.replace(b, requantise=changed))
 
     def to_bytes(self, model: Model) -> bytes:
         """The image of ``model``, one of :meth:`adapted`."""
@@ -134,7 +169,21 @@ class WeightFile:
             size = len(layer_image(unit, params[name]))
             found, shape = layer_params(unit, image[at : at + size]), params[name]["weight"].shape
             params[name], at = found | {"weight": found["weight"].reshape(shape)}, at + size
-        return self.model.replace(params=params)
+        return self.model.replace(params=params, float_params=self._floats(params), info={})
+
+    def _floats(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Real numbers for ``params`` as those of the build are for its own: what the integers
+        stand for."""
+        floats = dict(self.model.float_params)
+        for name in set(floats) & set(self.foldings):
+            spec: Any = self.model.node(name).spec
+            scales = unit_scales(spec)
+            weight = params[name]["weight"]
+            floats[name] = {
+                "weight": weight * scales.reshape(-1, *[1] * (weight.ndim - 1)),
+                "bias": params[name]["bias"] * scales * spec.x.step,
+            }
+        return floats
 
     def write(self, folder: Path) -> None:
         """Into the folder of the bitstream."""
@@ -145,6 +194,8 @@ class WeightFile:
     def read(cls, folder: str | Path) -> "WeightFile":
         """From the folder of a bitstream. Raises :class:`GategradError` for anything else."""
         path = Path(folder, FILE)
+        if not path.exists():
+            raise GategradError(f"{folder} has no {FILE}: was it built with --loadable?")
         try:
             said = json.loads(read_bytes(path))
             layers = {
@@ -163,28 +214,31 @@ class WeightFile:
             raise GategradError(f"{path} is damaged ({error!r}); build again") from None
 
 
-def _alike(here: Node, there: Node) -> tuple[Node, Node]:
-    """Two layers with weights, to be compared: accumulators count for nothing where that of
-    ``here`` holds what that of ``there`` does."""
-    a: Any = here.spec
-    b: Any = there.spec
-    try:
-        fits = b.requantise.acc.width <= a.requantise.acc.width
-        fits = fits and b.requantise.acc.frac == a.requantise.acc.frac
-        whole = b.requantise.out == b.requantise.acc and a.requantise.out == a.requantise.acc
-        if fits:
-            changed = dataclasses.replace(
-                b.requantise, acc=a.requantise.acc,
-                out=a.requantise.out if whole else b.requantise.out,
-            )  # fmt: skip
-            there = dataclasses.replace(there, spec=dataclasses.replace(b, requantise=changed))
-    except (AttributeError, ValueError):
-        pass  # another kind of layer
-    return here, there
+def _difference(here: Node, there: Node) -> str:
+    """What of two layers is not the same, in few words."""
+    if here.op != there.op or here.inputs != there.inputs:
+        given, wanted = (f"{node.op} of {', '.join(node.inputs)}" for node in (there, here))
+        return f"{given} and not {wanted}"
+    said: list[str] = []
+    pairs = [(here.spec, there.spec)]
+    while pairs:
+        a, b = pairs.pop()
+        for field in dataclasses.fields(a):
+            one, other = getattr(a, field.name), getattr(b, field.name)
+            if one == other:
+                continue
+            if dataclasses.is_dataclass(one) and not isinstance(one, Format):
+                pairs.append((one, other))
+            elif isinstance(one, tuple) and one and other:
+                said.append(f"{field.name} of its own")
+            else:
+                said.append(f"{field.name} {other} and not {one}")
+    return ", ".join(said)
 
 
 def _folding(node: Node, numbers: Mapping[str, int]) -> Folding:
     kind = ConvFolding if node.op == "conv" else Folding
     own = {field.name for field in dataclasses.fields(kind)}
     given: dict[str, Any] = {k: n for k, n in numbers.items() if k in own}
-    return kind(**given, loadable=True)
+    # The buffer has to be one that any number of pages goes with.
+    return kind(**given, buffer="logic", loadable=True)

@@ -29,12 +29,14 @@ from gategrad.golden.window import WindowSpec
 from gategrad.graph import Network
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.technology import PORTABLE, Resources
+from gategrad.like import formats_of
 from gategrad.loadable import WeightFile, for_any_weights
 from gategrad.model import Model
 from gategrad.output import IMAGE, MODEL, SUMMARY, output_folder
 from gategrad.plan import Plan
 from gategrad.planner import plan
 from gategrad.quantise import quantise
+from gategrad.reference import initialise
 from gategrad.training import Epoch, accuracy
 from gategrad.training import train as train_float
 
@@ -77,6 +79,8 @@ def plan_for(
     board = as_board(board)
     _check_rate(board, rate)
     if loadable:
+        if not model.params:
+            raise GategradError(f"{model.name} has no weights that could be loaded")
         model = for_any_weights(model)
     if board is None:
         return plan(model, PORTABLE, DESKTOP, loadable=loadable)
@@ -126,6 +130,9 @@ def train(
     """
     if not isinstance(network, Network):
         network = Network.load(network)
+
+    if like is not None:  # before any time goes into training
+        formats_of(like, network, initialise(network))
 
     def told(stage: str) -> Callable[[Epoch], None]:
         return lambda e: progress(

@@ -127,6 +127,11 @@ def top_of(
         core = Core(plan_for(model, found, rate, loadable), input_lanes=1)
         said = device_hash(core, model, load_image(core))
         return BoardTop(found, core, said, frequency, baud, boot=True)
+    if loadable:
+        raise GategradError(
+            f"network {model.name!r} learns on the board, which takes any weights: leave out "
+            "--loadable"
+        )
     if data is None:
         raise GategradError(
             f"network {model.name!r} learns on the board, and samples choose its formats: add "

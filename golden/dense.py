@@ -57,13 +57,13 @@ def acc_format(weight, bias, x: Format, frac: int) -> Format:
     )
 
 
-def any_acc_format(weight: Format, x: Format, inputs: int) -> Format:
+def any_acc_format(weight: Format, x: Format, inputs: int, least: Format) -> Format:
     """An accumulator for ``inputs`` products of any weights of format ``weight``, and a bias as
-    great as their sum may be: that of hardware whose weights change."""
+    great as their sum may be: that of hardware whose weights change. Not narrower than ``least``,
+    that of the weights there are, whose biases may be greater."""
     ends = [w * v for w in (weight.min, weight.max) for v in (x.min, x.max)]
-    return Format.for_range(
-        2 * inputs * min(0, *ends), 2 * inputs * max(0, *ends), weight.frac + x.frac
-    )
+    low, high = 2 * inputs * min(0, *ends), 2 * inputs * max(0, *ends)
+    return Format.for_range(min(low, least.min), max(high, least.max), weight.frac + x.frac)
 
 
 def accumulate(spec: DenseSpec, params: Mapping[str, np.ndarray], x) -> np.ndarray:

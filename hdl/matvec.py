@@ -281,7 +281,7 @@ class MatVec(Component):
         """Keep the next beat's weights at the memory's output; returns "they are there"."""
         memory, latency = self.memory, self.memory.latency
         step = Signal()
-        address, _ = count(m, step, self.cycles, "address")
+        address, ends = count(m, step, self.cycles, "address")
         stages = Signal(range(latency + 1))  # words that the memory has been asked for
         primed = Signal()
         m.d.comb += [step.eq(issue | ~primed), memory.address.eq(address), memory.enable.eq(step)]
@@ -299,6 +299,8 @@ class MatVec(Component):
         # What was read ahead belongs to other weights.
         with m.If(stale):
             m.d.sync += [address.eq(0), stages.eq(0), primed.eq(0)]
+            if self.cycles > 1:
+                m.d.sync += ends.eq(0)
         return primed
 
     def _drain(self, m, sums, done, reserve, free):
