@@ -5,6 +5,8 @@
         outputs = device.predict(x)
 """
 
+import numpy as np
+
 from gategrad.boards.build import no_progress
 from gategrad.boards.host import Link
 from gategrad.boards.tools import Progress
@@ -17,7 +19,9 @@ from gategrad.model import Model
 class LoadableDevice(Device):
     """Inference with weights that can be changed, on a board at the other end of ``link``.
 
-    ``file``: what the bitstream was made from; ``together``: samples computed at once.
+    ``file``: what the bitstream was made from; ``together``: samples computed at once. A board that
+    is started again while it is in use has other weights: :meth:`predict`, :meth:`forward` and
+    :meth:`weights` raise :class:`GategradError` then.
     """
 
     readable = True
@@ -25,10 +29,26 @@ class LoadableDevice(Device):
     def __init__(self, link: Link, file: WeightFile, together: int = 1):
         super().__init__(link, file.model, together=together)
         self.file = file
+        self._written = link.identify().written
+
+    def forward(self, x, progress: Progress = no_progress) -> np.ndarray:
+        outputs = super().forward(x, progress)
+        self._unchanged()
+        return outputs
+
+    def _unchanged(self) -> None:
+        """Raise :class:`GategradError` if weights that were written are not there any more."""
+        if self._written and not self.link.identify().written:
+            raise GategradError(
+                "the board was started again (power or reset) and has forgotten the weights that "
+                "were loaded; load them again (load_weights)"
+            )
 
     def weights(self, progress: Progress = no_progress) -> Model:
         """The model with the weights and biases that are in the board's memories now."""
-        return self.file.from_bytes(self.link.read(told(progress, "reading weights")))
+        image = self.link.read(told(progress, "reading weights"))
+        self._unchanged()
+        return self.file.from_bytes(image)
 
     @property
     def model(self) -> Model:
@@ -43,5 +63,6 @@ class LoadableDevice(Device):
         """
         image = self.file.to_bytes(self.file.adapted(model) if model else self.file.model)
         self.link.load(image, told(progress, "loading weights"))
+        self._written = True
         if self.link.read(told(progress, "reading weights")) != image:
             raise GategradError("the board's memories do not hold what was written to them")

@@ -9,6 +9,7 @@ from test_loadable import other
 
 import gategrad
 from gategrad import GategradError, api
+from gategrad.boards.serial_port import SerialPort
 from gategrad.cli import cli, main
 from gategrad.loadable import WeightFile, for_any_weights
 from gategrad.loadable_device import LoadableDevice
@@ -103,3 +104,22 @@ def test_a_device_with_fixed_weights_says_so():
     device = gategrad.device.Device(None, digits())
     with pytest.raises(GategradError, match="does not give its weights back; one from `gategrad"):
         device.weights()
+
+
+def test_a_board_that_was_started_again_is_noticed(board):
+    """It has the weights of its bitstream, and answers as well with these."""
+    virtual, folder = board
+    x = digits().raw_inputs(gategrad.load_data("digits").x_test[:4])
+    new = other(for_any_weights(digits()), seed=4)
+    with (
+        VirtualBoard(virtual.top) as fresh,
+        gategrad.connect(virtual.port, build=folder) as device,
+    ):
+        device.load_weights(new)
+        device.link.transport.close()
+        device.link.transport = SerialPort(fresh.port, device.link.baud)
+        for use in (device.forward, device.predict, lambda x: device.weights()):
+            with pytest.raises(GategradError, match=r"was started again .* load them again"):
+                use(x)
+        device.load_weights(new)
+        assert (device.forward(x) == new.forward(x)).all()
