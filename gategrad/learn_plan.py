@@ -34,8 +34,8 @@ ROUTED = 68
 BETWEEN = 2
 #: Cycles after which a gradient may be added to again.
 AGAIN = 5
-#: Share of its time that a layer gives for a simpler folding of as many multipliers.
-CLOSE = 0.02
+#: Share of its time that a layer gives for a simpler folding.
+CLOSE = 0.04
 #: How much slower a layer may be if the ends of batches gain by it, and how many ways are tried.
 SLOWER, TRIES = 1.5, 6
 #: What fewer samples on their way have to bring: with fewer, more is lost between jobs.
@@ -268,6 +268,11 @@ class _Option:
     plain: bool  # simd divides the channels, or is a power of two
     folding: LearnFolding
 
+    @property
+    def ends(self) -> int:
+        """Numbers that go to many multipliers in a cycle: inputs and deltas."""
+        return self.folding.pe + self.folding.simd
+
 
 def _options(learning: Learning, node: Node, most: int, kind: str) -> list[_Option]:
     """Foldings with at most ``most`` multipliers, but none that takes more time and multipliers
@@ -286,8 +291,10 @@ def _options(learning: Learning, node: Node, most: int, kind: str) -> list[_Opti
     for lanes in sorted(found):
         best = min(o.time for o in found[lanes])
         close = [o for o in found[lanes] if o.time <= (1 + CLOSE) * best]
-        option = min(close, key=lambda o: (not o.plain, o.time))
-        if not kept or option.time < kept[-1].time:
+        option = min(close, key=lambda o: (not o.plain, o.ends, o.time))
+        # A few multipliers more are worth less than wires that are easy.
+        worth = 1 if option.plain or not kept else 1 - CLOSE
+        if not kept or option.time < worth * kept[-1].time:
             kept.append(option)
     return kept
 
