@@ -73,7 +73,7 @@ class Core(wiring.Component):
         self.load_bytes = self.loader.bytes if self.loader else 0
         #: Layers whose weights and biases go in and out: the bytes of each of their memories.
         self.loadable = {
-            name: {port: beats(bits, 8) * rows for port, (bits, rows) in layer.memories.items()}
+            name: memory_bytes(layer)
             for name, layer in self.layers.items() if getattr(layer, "memories", {})
         }  # fmt: skip
         self.readable = bool(self.loadable)
@@ -170,7 +170,6 @@ class Core(wiring.Component):
                 layer.w_enable.eq(loader.enable[index]),
             ]
 
-
     def _access(self, m):
         """Weights and biases of one layer after another, in and out."""
         m.submodules.chain, m.submodules.pieces = chain, pieces = self.chain, self.pieces
@@ -203,6 +202,11 @@ def load_image(core: Core) -> bytes:
         _rows(layer.matvec.words(params[name]["weight"]), layer.matvec.memory.width)
         for name, layer in core.writable.items()
     )
+
+
+def memory_bytes(layer: Linear) -> dict[str, int]:
+    """Bytes of each memory of ``layer`` that goes in and out."""
+    return {port: beats(bits, 8) * rows for port, (bits, rows) in layer.memories.items()}
 
 
 def layer_image(layer: Linear, params: Mapping[str, np.ndarray]) -> bytes:

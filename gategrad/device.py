@@ -115,6 +115,17 @@ class Device:
         self.link.load(self._image, told(progress, "loading weights"))
 
 
+    def _write(self, image: bytes, progress: Progress) -> None:
+        """Into the memories of a board that can be read, and compared."""
+        self.link.load(image, told(progress, "loading weights"))
+        self._written_over()
+        if self.link.read(told(progress, "reading weights")) != image:
+            raise GategradError("the board's memories do not hold what was written to them")
+
+    def _written_over(self) -> None:
+        """What to remember when the board has taken other weights."""
+
+
 def told(progress: Progress, stage: str) -> Callable[[int, int], None]:
     """``progress`` for what counts bytes."""
     return lambda done, total: progress(stage, done / total, "")

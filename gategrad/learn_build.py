@@ -25,8 +25,8 @@ from gategrad.output import output_folder
 from gategrad.plan import FIELDS
 from gategrad.verbs import SUMMARY, TRAINER_LINK, as_board
 
-#: Connections up to which nextpnr's first router finishes designs that learn: of 85,000 it made 131
-#: MHz on an 85F, where the second router left 89.
+#: Connections up to which nextpnr's first router finishes designs that learn: it did with 85,000 on
+#: an 85F, and did not in a quarter of an hour with 119,000 (docs/architecture.md).
 CONNECTIONS = 100_000
 
 

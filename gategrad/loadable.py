@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gategrad.core import layer_image, layer_params
+from gategrad.core import layer_image, layer_params, memory_bytes
 from gategrad.errors import GategradError
 from gategrad.files import read_bytes
 from gategrad.golden.dense import any_acc_format
@@ -101,6 +102,7 @@ class WeightFile:
         order = json.dumps(self.foldings, sort_keys=True)
         return hashlib.sha256((structure_hash(self.model) + order).encode()).hexdigest()
 
+    @cached_property
     def _layers(self) -> dict[str, Linear]:
         """Each layer with weights as gateware, by whose methods they are brought in order."""
         layers = {}
@@ -155,18 +157,18 @@ class WeightFile:
 
     def to_bytes(self, model: Model) -> bytes:
         """The image of ``model``, one of :meth:`adapted`."""
-        return b"".join(layer_image(unit, model.params[k]) for k, unit in self._layers().items())
+        return b"".join(layer_image(unit, model.params[k]) for k, unit in self._layers.items())
 
     @property
     def size(self) -> int:
         """Bytes of an image."""
-        return len(self.to_bytes(self.model))
+        return sum(sum(memory_bytes(unit).values()) for unit in self._layers.values())
 
     def from_bytes(self, image: bytes) -> Model:
         """:attr:`model` with the parameters in ``image``."""
         params, at = dict(self.model.params), 0
-        for name, unit in self._layers().items():
-            size = len(layer_image(unit, params[name]))
+        for name, unit in self._layers.items():
+            size = sum(memory_bytes(unit).values())
             found, shape = layer_params(unit, image[at : at + size]), params[name]["weight"].shape
             params[name], at = found | {"weight": found["weight"].reshape(shape)}, at + size
         return self.model.replace(params=params, float_params=self._floats(params), info={})
@@ -206,7 +208,7 @@ class WeightFile:
             file = cls(for_any_weights(Model.load(Path(folder, MODEL))), layers)
             if set(layers) != set(file.model.params) or file.hash != said["hash"]:
                 raise ValueError(f"it belongs to another {MODEL}")
-            file._layers()
+            _ = file._layers  # whose foldings have to be possible
             return file
         except (
             ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,

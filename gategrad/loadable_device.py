@@ -62,7 +62,7 @@ class LoadableDevice(Device):
         Raises :class:`GategradError` for a model of other layers or formats.
         """
         image = self.file.to_bytes(self.file.adapted(model) if model else self.file.model)
-        self.link.load(image, told(progress, "loading weights"))
+        self._write(image, progress)
+
+    def _written_over(self) -> None:
         self._written = True
-        if self.link.read(told(progress, "reading weights")) != image:
-            raise GategradError("the board's memories do not hold what was written to them")

@@ -96,6 +96,7 @@ class TrainerFile:
         ) as error:  # fmt: skip
             raise GategradError(f"{path} is damaged ({error!r}); build again") from None
 
+
 @dataclass(frozen=True)
 class _Folding:
     pe: int

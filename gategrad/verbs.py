@@ -104,7 +104,8 @@ def plan_for(
             technology=board.technology,
         ).cost()  # fmt: skip
     if any(n.layout.folding and n.layout.folding.weights == "spram" for n in found.nodes):
-        around += Resources() if loadable else LOADING
+        if not loadable:  # else it is in `link`
+            around += LOADING
         if board.flash and not board.flash.with_uart:
             around += BOOT
     return dataclasses.replace(found, overhead=around, budget=have)

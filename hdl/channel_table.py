@@ -86,11 +86,9 @@ class ChannelTable(wiring.Component):
         if self.constants.fixed:
             m.d.comb += [self.data.eq(layout.const(rows[0])), self.ready.eq(1)]
             return m
-        if self.constants.loadable:
-            self._loadable(m)
-            return m
+        ram = self.constants.memory(self.technology) if self.constants.loadable else None
         # Rows to fetch before the first is in `data`: the block RAM has a register behind it.
-        fetches = 1 if depth <= ROM_IN_LOGIC else 2
+        fetches = ram.latency if ram else 1 if depth <= ROM_IN_LOGIC else 2
         primed = Signal(fetches)
         m.d.sync += primed.eq(Cat(Const(1, 1), primed[:-1]))
         m.d.comb += self.ready.eq(primed[-1])
@@ -98,6 +96,14 @@ class ChannelTable(wiring.Component):
         move = self.step | ~primed[-1]
         with m.If(move):
             m.d.sync += index.eq(Mux(index == depth - 1, 0, index + 1))
+        if ram:
+            # Its output register is the present row.
+            m.submodules.memory = ram
+            m.submodules.reader = access = access_by_bytes(ram)
+            m.d.comb += [self.data.eq(ram.data), ram.address.eq(index), ram.enable.eq(move)]
+            with m.If(give_access(m, ram, access, wiring.flipped(self.access))):
+                m.d.sync += [primed.eq(0), index.eq(0)]
+            return m
         if depth <= ROM_IN_LOGIC:
             fetched = lookup(self.constants.words(), layout.size, index)
         else:
@@ -112,22 +118,6 @@ class ChannelTable(wiring.Component):
         with m.If(move):
             m.d.sync += present.eq(fetched)
         return m
-
-    def _loadable(self, m: Module) -> None:
-        """A memory whose output register is the present row."""
-        m.submodules.memory = memory = self.constants.memory(self.technology)
-        m.submodules.reader = access = access_by_bytes(memory)
-        primed, index = Signal(memory.latency), Signal(range(memory.depth))
-        move = self.step | ~primed[-1]
-        m.d.comb += [
-            self.ready.eq(primed[-1]), self.data.eq(memory.data), memory.address.eq(index),
-            memory.enable.eq(move),
-        ]  # fmt: skip
-        m.d.sync += primed.eq(Cat(Const(1, 1), primed[:-1]))
-        with m.If(move):
-            m.d.sync += index.eq(Mux(index == memory.depth - 1, 0, index + 1))
-        with m.If(give_access(m, memory, access, wiring.flipped(self.access))):
-            m.d.sync += [primed.eq(0), index.eq(0)]
 
 
 def table_cost(constants: Constants | None, technology: Technology) -> Resources:

@@ -97,8 +97,11 @@ class Requantise(Component):
 
     def words(self, bias: Sequence[int]) -> list[int]:
         """The rows of :attr:`table` for other biases."""
-        values = [(int(b) << self._bias_up) + a for b, a in zip(bias, self._added, strict=True)]
+        values = self._in_table(bias)
         return Constants(values, self.lanes, self._pad, self.table.layout.elem_shape).words()
+
+    def _in_table(self, bias: Sequence[int]) -> list[int]:
+        return [(int(b) << self._bias_up) + a for b, a in zip(bias, self._added, strict=True)]
 
     def bias(self, words: Sequence[int]) -> list[int]:
         """The biases in rows ``words`` of :attr:`table`."""
@@ -156,8 +159,7 @@ class Requantise(Component):
             if self.loadable:
                 ends = (least << self._up) + min(self._added), (most << self._up) + max(self._added)
                 shape = signed(_width(min(ends), max(ends)))
-            values = [(b << self._up) + a for b, a in zip(bias, self._added, strict=True)]
-            constants = Constants(values, lanes, pad=half, shape=shape)
+            constants = Constants(self._in_table(bias), lanes, pad=half, shape=shape)
         # Pad lanes are zero in; whether they leave as anything else.
         lifted = self._late or not spec.ends[0] <= 0 <= spec.ends[1]
         lifted = lifted or (spec.zero_point and multipliers and not any(offsets))

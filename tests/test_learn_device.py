@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support import write_report
 from test_learn_build import small
 
 import gategrad
@@ -32,12 +33,7 @@ def board(tmp_path_factory):
     top = trainer_top(plan, 24e6)
     folder = tmp_path_factory.mktemp("build")
     TrainerFile.of(plan.learning, plan.foldings).write(folder)
-    report = {
-        "board": "ulx3s-25f", "bitstream": "top.bit", "sha256": "", "model": top.model.hex(),
-        "frequency": top.frequency, "fmax": top.frequency, "baud": top.baud, "seed": 1,
-        "resources": {}, "critical_path": [],
-    }  # fmt: skip
-    (folder / "build.json").write_text(json.dumps(report))
+    write_report(folder, top)
     with pytest.MonkeyPatch.context() as patch:
         # Several boards have this design.
         patch.setattr("gategrad.virtual_board.board_verilog", functools.cache(board_verilog))

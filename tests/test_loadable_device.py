@@ -5,6 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from small_models import digits
+from support import write_report
 from test_loadable import other
 
 import gategrad
@@ -26,12 +27,7 @@ def board(tmp_path_factory):
     WeightFile.of(top.core.plan).write(folder)
     digits().save(folder / "model.npz")
     (folder / "summary.json").write_text('{"samples_together": 1}')
-    report = {
-        "board": "ulx3s-25f", "bitstream": "top.bit", "sha256": "", "model": top.model.hex(),
-        "frequency": top.frequency, "fmax": top.frequency, "baud": top.baud, "seed": 1,
-        "resources": {}, "critical_path": [],
-    }  # fmt: skip
-    (folder / "build.json").write_text(json.dumps(report))
+    write_report(folder, top)
     with VirtualBoard(top) as virtual:
         yield virtual, folder
 
