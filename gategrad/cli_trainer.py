@@ -25,7 +25,7 @@ from gategrad.tables import TITLES, table
 @data_option
 @board_option
 @click.option("-o", "--output", help="Folder to write the bitstream to; without: the plan alone.")
-@click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's.")
+@click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's, up to 100.")
 @click.option(
     "--multipliers", type=click.IntRange(1), help="At most; default: as many as can be routed."
 )

@@ -25,9 +25,11 @@ from gategrad.output import output_folder
 from gategrad.plan import FIELDS
 from gategrad.verbs import SUMMARY, TRAINER_LINK, as_board
 
-#: Connections up to which nextpnr's first router finishes designs that learn: it did with 85,000 on
-#: an 85F, and did not in a quarter of an hour with 119,000 (docs/architecture.md).
-CONNECTIONS = 100_000
+#: Connections up to which nextpnr's first router finishes designs that learn: 118,703 take it 12
+#: minutes on an 85F.
+CONNECTIONS = 125_000
+#: Hz to aim for at most, if nobody says: what learns takes more of a device than what infers.
+FASTEST = 100_000_000
 
 
 def trainer_top(
@@ -37,15 +39,21 @@ def trainer_top(
     transport: str = "uart",
 ) -> BoardTop:
     """The top level of ``plan``'s board: samples come over the link with their label
-    (:class:`LearnCore`), and their outputs go back. ``frequency``: Hz to aim for; ``transport``:
-    what carries the link, ``"uart"`` or ``"spi"``.
+    (:class:`LearnCore`), and their outputs go back. ``frequency``: Hz to aim for, by default
+    :func:`default_hz`; ``transport``: what carries the link, ``"uart"`` or ``"spi"``.
 
     Raises :class:`GategradError` for a plan without a board.
     """
     if plan.board is None:
         raise GategradError("a bitstream needs a board; see `gategrad boards`")
     core = LearnCore(plan.trainer())
+    frequency = frequency or default_hz(plan.board)
     return BoardTop(plan.board, core, plan.file.hash, frequency, baud, transport=transport)
+
+
+def default_hz(board: Board) -> float:
+    """Hz that a bitstream that learns aims for."""
+    return min(board.default_hz, FASTEST)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class BuiltTrainer:
         if board:
             estimate += TRAINER_LINK[board.technology.family]
         used: Mapping[str, int] = dataclasses.asdict(estimate)
-        hz: float | None = board.default_hz if board else None
+        hz: float | None = default_hz(board) if board else None
         if report:
             hz = report.frequency
             used = {

@@ -226,12 +226,14 @@ class Activation(Component):
             bases, rises, along = both[:lanes], both[lanes : 2 * lanes], both[2 * lanes :]
         risen = [rise * t for rise, t in zip(rises, along, strict=True)]
         both = pipe.register([*bases, *risen])
-        low, high = (int(end) >> GUARD for end in _reach(spec))
+        # Not of the base's bits: the last segment's end is nobody's base.
+        low, high = (int(end) for end in _reach(spec))
+        width = max(low.bit_length(), high.bit_length()) + 1
         results = []
         for base, rise in zip(both[:lanes], both[lanes:], strict=True):
-            total = Signal(signed(len(base) + 2))
+            total = Signal(signed(width))
             m.d.comb += total.eq(base + (rise >> drop))
-            results.append(saturate(total >> GUARD, spec.out, low, high))
+            results.append(saturate(total >> GUARD, spec.out, low >> GUARD, high >> GUARD))
         return pipe.register(results)
 
 

@@ -64,7 +64,7 @@ int main(int count, char **words)
     size_t size;
     gg_device board;
     gg_io io;
-    gg_code code;
+    gg_code code, slower;
     FILE *file;
     int port;
 
@@ -91,7 +91,8 @@ int main(int count, char **words)
         next = 1 - next;
     }
     while (code == GG_OK && board.in_flight) code = finish(&board);
-    if (code == GG_OK) code = gg_speed_down(&board);
+    slower = gg_speed_down(&board); /* after an error too: the next host finds the usual rate */
+    if (code == GG_OK) code = slower;
     fclose(file);
     close(port);
     if (code == GG_OK && size) return fail(words[2], "ends inside a frame");

@@ -130,6 +130,14 @@ def test_sixteen_bits(function):
     check(spec, some(spec.x))
 
 
+@pytest.mark.parametrize(("x", "out"), [("Q3.13", "UQ1.9"), ("Q3.13", "Q3.13"), ("Q1.15", "UQ0.8")])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_sixteen_bits_that_end_early(function, x, out):
+    """Few segments, and inputs that end before the function does: sums far beyond their base."""
+    spec = ActivationSpec(function, P(x), P(out))
+    check(spec, some(spec.x))
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize(("x", "storage"), [("Q4.4", None), ("Q8.8", "logic"), ("Q8.8", "block")])
 @pytest.mark.parametrize("derivative", [False, True])
