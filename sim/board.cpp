@@ -129,6 +129,7 @@ void Model::begin(State &s, double at) {
     pattern = byte << 1 | 1u << 9;
     if (fault(s, s.flip)) pattern ^= 1u << chance(s) % 10;
     if (fault(s, s.drop)) pattern = 0x3FF;
+    s.active = 1;
     ++s.received;
 }
 

@@ -1,5 +1,8 @@
 """A core small enough to think about, and a serial port that is the gateware in simulation."""
 
+import contextlib
+import time
+
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -8,6 +11,7 @@ from amaranth.sim import Simulator
 
 from gategrad.boards.coreshape import BYTE_STREAM, CoreShape
 from gategrad.boards.link import Link, connect_core
+from gategrad.boards.serial_port import SerialPort
 
 MODEL = bytes(range(0x10, 0x18))
 MICROSECOND = 1e-6
@@ -231,4 +235,37 @@ def unsigned_bytes(values, width=8):
     return b"".join((v & (1 << 8 * size) - 1).to_bytes(size, "little") for v in values)
 
 
-__all__ = ["MODEL", "Bench", "SimulatedPort", "SumCore", "unsigned_bytes"]
+# Virtual boards: what a busy machine takes is not what is measured
+
+
+def settled(board, taken=0):
+    """Waits until ``board`` has been sent ``taken`` bytes in its life, and then nothing for so long
+    that its clock stands still: it has said all it will."""
+    while board.received < taken or not board.resting:
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def waiting_less_than(seconds):
+    """Hosts in this block wait less than ``seconds`` in all for bytes that do not come; the block
+    takes less than ten times that, a machine with other work included. Lists the waits."""
+    waits, real, start = [], SerialPort.read, time.monotonic()
+
+    def read(port, count, timeout):
+        data = real(port, count, timeout)
+        if len(data) < count:
+            waits.append(timeout)
+        return data
+
+    SerialPort.read = read
+    try:
+        yield waits
+    finally:
+        SerialPort.read = real
+    assert sum(waits) < seconds
+    assert time.monotonic() - start < 10 * seconds
+
+
+__all__ = [
+    "MODEL", "Bench", "SimulatedPort", "SumCore", "settled", "unsigned_bytes", "waiting_less_than",
+]  # fmt: skip

@@ -7,7 +7,7 @@ import time
 import tty
 
 import pytest
-from link_support import MODEL, Bench, SumCore, unsigned_bytes
+from link_support import MODEL, Bench, SumCore, settled, unsigned_bytes, waiting_less_than
 
 from gategrad import GategradError
 from gategrad.boards.host import Link, connect
@@ -39,9 +39,8 @@ def test_a_single_sample_of_a_core_that_computes_in_pairs(board, fast, idle):
             assert link.speed_up() == FAST
         time.sleep(idle)
         for _ in range(2):
-            start = time.monotonic()
-            assert link.infer(FRAME)[1] == OUTPUTS
-            assert time.monotonic() - start < 1
+            with waiting_less_than(1):
+                assert link.infer(FRAME)[1] == OUTPUTS
         assert link.baud == (FAST if fast else NORMAL)
         assert list(link.infer_many([FRAME] * 3)) == [(0, OUTPUTS)] * 3
 
@@ -59,10 +58,9 @@ def test_a_port_that_cannot_do_the_fast_rate(board):
 
     inner.__class__ = Slow
     assert link.speed_up() == NORMAL
-    start = time.monotonic()
-    assert list(link.infer_many([FRAME] * 2)) == [(0, OUTPUTS)] * 2
-    assert not link.recall() and link.baud == NORMAL
-    assert time.monotonic() - start < 2
+    with waiting_less_than(2):
+        assert list(link.infer_many([FRAME] * 2)) == [(0, OUTPUTS)] * 2
+        assert not link.recall() and link.baud == NORMAL
     link.close()
 
 
@@ -72,10 +70,9 @@ def test_a_bridge_that_says_nothing_at_the_fast_rate(board):
         link.identify()
         real = link.transport.change
         link.transport.change = lambda baud: real(min(baud, 600_000))
-        start = time.monotonic()
-        assert link.speed_up() == NORMAL
-        assert list(link.infer_many([FRAME] * 2)) == [(0, OUTPUTS)] * 2
-        assert time.monotonic() - start < 2.5
+        with waiting_less_than(2.5):
+            assert link.speed_up() == NORMAL
+            assert list(link.infer_many([FRAME] * 2)) == [(0, OUTPUTS)] * 2
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +94,17 @@ def test_a_sample_that_takes_longer_than_a_device_left_alone_stays_fast(slow, fa
         assert link.repeated == 0 and link.baud == (300_000 if fast else 100_000)
 
 
-def answers(link, baud, tries):
-    """Whether a PING is answered at that rate."""
+def answers(link, baud, tries=50):
+    """Whether a PING is answered at that rate, whatever else comes."""
     link.transport.change(baud)
     for _ in range(tries):
-        link.transport.drain()
+        decoder = Decoder()
         link.transport.write(encode(Request.PING, 9))
-        reply = encode(REPLY | Request.PING, 9)
-        # No more than the reply: waiting for it would take the time that is measured.
-        if link.transport.read(len(reply), 0.2) == reply:
-            return True
+        # Until there is silence, which may come early where the machine is busy: the next try
+        # hears what comes late.
+        while data := link.transport.read(decoder.missing, 0.04):
+            if any(frame.kind == REPLY | Request.PING for frame in decoder.feed(data)):
+                return True
     return False
 
 
@@ -114,24 +112,28 @@ def test_half_a_pair_does_not_keep_the_fast_rate(board):
     """Its partner may never come."""
     with Link(board.port, NORMAL, MODEL) as link:
         link.speed_up()
-        link.transport.write(encode(Request.INFER, 1, FRAME))
-        time.sleep(1.3)
-        assert answers(link, NORMAL, tries=20)
+        request = encode(Request.INFER, 1, FRAME)
+        taken = board.received + len(request)
+        link.transport.write(request)
+        settled(board, taken)
+        assert answers(link, NORMAL)
 
 
 @pytest.mark.parametrize("first", [1, 0])
 def test_a_speed_before_the_reply_to_another(board, first):
     """The first is done as it was asked for."""
-    link = Link(board.port, NORMAL, MODEL)
-    if not first:
-        link.speed_up()
-    both = [encode(Request.SPEED, 7 + k, bytes([first ^ k])) for k in range(2)]
-    link.transport.write(b"".join(both))
-    assert link.transport.read(8, 5) == encode(REPLY | Request.SPEED, 7)
-    since = board.cycle
-    assert answers(link, FAST if first else NORMAL, tries=10)
-    assert board.cycle - since < 0.4 * 4.8e6  # it has not come there by being left alone
-    link.close()
+    for _ in range(5):
+        with Link(board.port, NORMAL, MODEL) as link:
+            assert link.identify() and (first or link.speed_up() == FAST)
+            both = [encode(Request.SPEED, 7 + k, bytes([first ^ k])) for k in range(2)]
+            link.transport.write(b"".join(both))
+            assert link.transport.read(8, 5) == encode(REPLY | Request.SPEED, 7)
+            since = board.cycle
+            heard = answers(link, FAST if first else NORMAL)
+            if board.cycle - since < 0.4 * 4.8e6:  # it has not come there by being left alone
+                break
+        settled(board)  # the machine had better things to do: again
+    assert heard and board.cycle - since < 0.4 * 4.8e6
 
 
 class Terminal:
@@ -171,14 +173,13 @@ class Terminal:
 @pytest.mark.parametrize("tolerance", [0.0, 0.1])
 def test_a_bridge_without_a_board_behind_it(tolerance):
     with Terminal() as terminal:
-        start = time.monotonic()
-        with pytest.raises(GategradError, match=r"nothing on .* answers at 1000000 baud"):
+        message = r"nothing on .* answers at 1000000 baud"
+        with waiting_less_than(2), pytest.raises(GategradError, match=message):
             connect(terminal.port, tolerance=tolerance)
-        assert time.monotonic() - start < 3  # less than 2 where nothing else is going on
         assert terminal.came > (10 if tolerance else 3)
-        with Link(terminal.port) as link, pytest.raises(GategradError, match="no answer to IDENT"):
+        no_answer = pytest.raises(GategradError, match="no answer to IDENT")
+        with waiting_less_than(2), Link(terminal.port) as link, no_answer:
             link.identify()
-        assert time.monotonic() - start < 6
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.25, 0.35, 0.45, 0.75, 0.85, 1.0])
