@@ -5,7 +5,7 @@
 and a note. All raise :class:`GategradError` on bad input.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,9 @@ def learn(
     samples: int | None = None,
     checkpoint: str | Path | None = None,
     resume: str | Path | None = None,
+    rescue: str | Path | None = None,
     progress: Progress = no_progress,
+    warn: Callable[[str], None] = lambda note: None,
     **where: Any,
 ) -> Run:
     """Train ``network`` (or its TOML file) on ``data`` as its ``[learn]`` says: in the integers of
@@ -146,7 +148,7 @@ def learn(
 
     return learning_loop.learn(
         network, _data(data, network), backend=backend, gateware=gateware, samples=samples,
-        checkpoint=checkpoint, resume=resume, progress=progress,
+        checkpoint=checkpoint, resume=resume, rescue=rescue, progress=progress, warn=warn,
     )  # fmt: skip
 
 

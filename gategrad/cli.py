@@ -5,6 +5,7 @@ object and nothing else. Exit status: 0, 1 if something differs from golden, 2 f
 """
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -277,10 +278,12 @@ cli.add_command(weights)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: bad input is one line on standard error and status 2. Does not return."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    # What is ended from outside leaves no more behind than what is interrupted.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         sys.exit(cli.main(arguments, prog_name="gategrad", standalone_mode=False) or 0)
-    except click.exceptions.Abort:
-        _complain("interrupted", 130)
+    except click.exceptions.Abort as error:
+        _complain(str(error.__cause__ or "") or "interrupted", 130)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f" (see {context.command_path} --help)" if context else ""
@@ -291,6 +294,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _complain(str(error).splitlines()[-1], 2)
     except (GategradError, OSError) as error:
         _complain(str(error), 2)
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def _complain(message: str, status: int) -> None:

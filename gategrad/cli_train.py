@@ -1,5 +1,7 @@
 """``gategrad train``: on the host, or as the hardware learns."""
 
+from pathlib import Path
+
 import click
 
 from gategrad import api, tables
@@ -71,18 +73,26 @@ def train(
                 raise GategradError(f"--{option} goes with --backend")
     elif like:
         raise GategradError("--like goes without --backend: formats of what learns are in [learn]")
+    told: list[str] = []
+
+    def warn(note: str) -> None:
+        told.append(note)
+        err.print(f"note: {note}")
+
     with Stages() as stages:
         if backend is None:
             run, model = None, api.train(network, dataset, like=like, progress=stages)
         else:
             run = api.learn(
                 network, dataset, backend=backend, samples=samples, checkpoint=checkpoint,
-                resume=resume, progress=stages, **{k: v for k, v in where.items() if v is not None},
+                resume=resume, rescue=Path(output).with_suffix(".checkpoint.npz"), progress=stages,
+                warn=warn, **{k: v for k, v in where.items() if v is not None},
             )  # fmt: skip
             model = run.model
     model.save(output)
     for note in run.notes if run else ():
-        err.print(f"note: {note}")
+        if note not in told:
+            warn(note)
     if as_json:
         emit({
             "model": output,

@@ -12,12 +12,14 @@ from gategrad.cli_options import (
     emit,
     transport_option,
 )
-from gategrad.console import Stages, out
+from gategrad.console import Stages, err, out
 from gategrad.data import load_data
 from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.learn_build import BuiltTrainer, build_trainer, plan_trainer
 from gategrad.tables import TITLES, table
+
+COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 
 @click.command()
@@ -54,15 +56,22 @@ def trainer(
     network = Network.load(net)
     if output and not board:
         raise GategradError("-o writes a bitstream, which needs a --board")
+    if not output:
+        for option in ("frequency", "seed", "transport"):
+            if click.get_current_context().get_parameter_source(option) is COMMAND_LINE:
+                raise GategradError(f"--{option} is of a bitstream: it goes with -o")
     with Stages() as stages:
         built = plan_trainer(network, load_data(data, network), board, multipliers)
+        notes = built.plan.learning.model.info["notes"]
+        for note in notes:  # before place and route
+            err.print(f"note: {note}")
         if output:
             built = build_trainer(
                 built.plan, output, frequency=frequency * 1e6 if frequency else None, seed=seed,
                 transport=transport, progress=stages,
             )  # fmt: skip
     if as_json:
-        emit(built.table())
+        emit(built.table() | {"notes": notes})
         return
     _show(built)
     if output and built.report:

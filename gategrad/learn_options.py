@@ -85,9 +85,16 @@ class Learn(Settings):
 
     @classmethod
     def problem(cls, values: Mapping[str, Any]) -> str:
-        """Nesterov's form without momentum."""
+        """Keys that have no effect without another: who writes one expects it to do something."""
+        schedule = values.get("schedule", "constant")
         if values.get("nesterov") and not values.get("momentum"):
             return "nesterov has no meaning without momentum"
+        if values.get("patience") and not values.get("validation"):
+            return "patience has no meaning without validation, such as validation = 0.1"
+        if values.get("factor", 0.5) != 0.5 and schedule != "step":
+            return f'factor has no meaning with schedule = "{schedule}"; "step" takes it'
+        if values.get("every", 1) != 1 and schedule == "constant":
+            return 'every has no meaning with schedule = "constant"; "step" and "inverse" take it'
         return ""
 
     def rate_of(self, epoch: int) -> float:

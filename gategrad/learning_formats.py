@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gategrad import learning_float, learning_initial, reference
+from gategrad import learning_float, learning_initial, learning_notes, reference
 from gategrad.data import Dataset, raw_inputs
 from gategrad.errors import GategradError
 from gategrad.golden import dropconnect
@@ -35,6 +35,7 @@ from gategrad.quantise import Context, becoming_integers
 from gategrad.reference import Params
 from gategrad.report import Report, measure
 from gategrad.settings import suggest
+from gategrad.training import PIECE, check_labels, real_targets
 
 #: What a format holds beyond the greatest value measured, in a run that was measured whole; of
 #: deltas always. Twice as much where training goes on. Formats below 12 bits have none to spare.
@@ -56,7 +57,7 @@ def learning_model(
     doubtful about its formats and rate is in ``learning.model.info["notes"]``, a sentence each.
 
     Raises :class:`GategradError` naming the layer for what cannot learn, a format in which every
-    update would round to zero, and a rate in which updates saturate.
+    update would round to zero, a rate in which updates saturate, and data that does not fit.
     """
     settings = settings or network.learning
     names = learning_float.trainable(network)
@@ -66,6 +67,7 @@ def learning_model(
         params = learning_initial.initial(network, settings)
         on_chip = settings.initial == "chip"
     reference.check_parameters(network, params)
+    check_data(network, settings, data)
     labels = data.y_train if data.targets_train is None else data.targets_train
     x, y = samples or (data.x_train, labels)
     measured = measure_run(network, params, settings, x, y, names)
@@ -77,11 +79,10 @@ def learning_model(
     context = builder.build(x)
     deltas = {n.name: builder.delta(n.name) for n in context.nodes if n.name in builder.needing}
     builder.check_names(deltas)
-    info = {
+    info: dict[str, Any] = {
         "data": data.name,
         "quantisation": Report(tuple(context.tensors)).table(),
         "formats": builder.rows(),
-        "notes": builder.notes(),
     }
     network = replace(network, training=replace(network.training, loss=settings.loss))
     model = Model(
@@ -105,10 +106,25 @@ def learning_model(
     except ValueError as error:
         raise GategradError(f"layer {model.output.name!r}: {error}") from None
     rates = schedule.rates if schedule.rates and len(schedule.rates) > 1 else None
-    return Learning(
+    learning = Learning(
         model, deltas, updates, loss_spec, settings.batch, settings.seed, rates, made,
         builder.drops,
     )  # fmt: skip
+    model.info["notes"] = [
+        *learning_notes.of_formats(info["formats"]),
+        *learning_notes.of_rate(measured, settings, len(x)),
+        *learning_notes.of_targets(learning, data),
+    ]
+    return learning
+
+
+def check_data(network: Network, settings: Learn, data: Dataset) -> None:
+    """Raises :class:`GategradError` naming data whose samples, labels or targets do not fit."""
+    check_labels(network, data)
+    real_targets(network, data, settings.loss)
+    for start in range(0, len(data.x_train), PIECE):  # integers of 8 bytes, a piece at a time
+        piece = data.x_train[start : start + PIECE]
+        raw_inputs(piece, network.input.shape, network.input.format, data.name)
 
 
 def quantised(learning: Learning, params: Params) -> dict[str, dict[str, np.ndarray]]:
@@ -305,18 +321,6 @@ class _Builder:
             {"tensor": name, "format": str(fmt), "reached": reached[name]}
             for name, fmt in self.chosen.items()
         ]
-
-    def notes(self) -> list[str]:
-        """What is doubtful: tensors that left their format in the float run."""
-        found = []
-        for row in self.rows():
-            fmt = self.chosen[row["tensor"]]
-            if row["reached"] > (fmt.max + 1) * fmt.step:
-                found.append(
-                    f"{row['tensor']} reaches {row['reached']:.3g} in floating point, its format "
-                    f"{fmt} ends at {fmt.max * fmt.step:.3g}"
-                )
-        return found
 
     def check_names(self, deltas: Mapping[str, Format]) -> None:
         """Raises :class:`GategradError` for formats of tensors that there are not."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gategrad import learning_float
+from gategrad import learning_float, learning_notes
 from gategrad.boards.build import no_progress
 from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, split
@@ -26,17 +26,19 @@ from gategrad.learner import Learner
 from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
 from gategrad.learning_float import FloatLearner
-from gategrad.learning_formats import learning_model, quantised
+from gategrad.learning_formats import check_data, learning_model, quantised
 from gategrad.learning_initial import initial
 from gategrad.model import Model
 from gategrad.sim.compare import first_difference
-from gategrad.training import Epoch, accuracy, check_labels, real_targets
+from gategrad.training import Epoch, accuracy, real_targets
 
 BACKENDS = ("float", "numpy", "amaranth", "verilator", "netlist", "board")
 PIECE = 512  # samples between looks at the clock
 SECONDS, LEAST = 30.0, 1.0  # between checkpoints inside an epoch, and of short epochs
-#: Share of a tensor's elements that may saturate before it is named.
-SATURATED = 0.02
+
+
+class Interrupted(KeyboardInterrupt):
+    """What was learned is in a file, which the text names."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def learn(
     network: Network, data: Dataset, settings: Learn | None = None, backend: str = "numpy", *,
     gateware: Callable[[Learning, bool], Any] | None = None, samples: int | None = None,
     checkpoint: str | Path | None = None, resume: str | Path | None = None,
-    progress: Progress = no_progress,
+    rescue: str | Path | None = None, progress: Progress = no_progress,
+    warn: Callable[[str], None] = lambda note: None,
 ) -> Run:  # fmt: skip
     """Train the layers of ``network`` that are trainable, as its ``[learn]`` says.
 
@@ -91,18 +94,20 @@ def learn(
     ``"numpy"`` (default: a simulator); it is told whether targets are values; ``samples``: of the
     training part, the first so many (default: all); ``checkpoint``: a file that is written after
     epochs, every :data:`SECONDS` and when the run is interrupted; ``resume``: one to go on from,
-    which is written on unless there is another.
+    which is written on unless there is another; ``rescue``: where neither is given, a file for what
+    a run that is interrupted has learned; ``warn``: told at once of what is doubtful.
 
     Raises :class:`GategradError` for what :func:`~gategrad.learning_formats.learning_model` does,
     labels outside the classes, targets that do not fit the outputs or the loss, a loss that
-    diverges, and a checkpoint of another run.
+    diverges, and a checkpoint of another run; :class:`Interrupted` where a ``KeyboardInterrupt``
+    left one behind.
     """
     settings = settings or network.learning
     if backend not in BACKENDS:
         raise GategradError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if resume and backend not in ("float", "numpy"):
         raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
-    check_labels(network, data)
+    check_data(network, settings, data)
     x, y = data.x_train[:samples], data.y_train[:samples]
     wanted = real_targets(network, data, settings.loss)
     values = wanted is not None
@@ -116,6 +121,8 @@ def learn(
     # Formats of a board are those of its bitstream, which was made from all samples.
     part = None if backend == "board" else (x[kept], wanted[kept])
     learning = learning_model(network, None, settings, data, part)
+    for note in learning.model.info["notes"]:
+        warn(note)
     if backend == "float":
         first = initial(network, settings)
         learner: Any = FloatLearner(network, first, settings, len(kept))
@@ -129,34 +136,31 @@ def learn(
     start = Checkpoint(_key(network, settings, learning, data, backend, len(x)))
     if resume:
         start = Checkpoint.load(resume, start.key)
-    loop = _Loop(settings, learner, device, x, y, wanted, kept, held, start, progress)
+    loop = _Loop(settings, learner, device, x, y, wanted, kept, held, start, progress, warn)
     began = time.perf_counter()
+    path = checkpoint or resume
     try:
-        equal = loop.run(checkpoint or resume)
+        equal = loop.run(path)
         seconds = device.seconds if device else time.perf_counter() - began
+        model = _result(network, settings, learning, learner, data, backend)
+    except (KeyboardInterrupt, GategradError) as error:
+        ended = isinstance(error, KeyboardInterrupt)
+        # Golden has what a board or a simulator was to learn, whatever becomes of them.
+        found = loop.rescue(path or rescue) if ended or device else ""
+        if not found:
+            raise
+        raise (Interrupted if ended else GategradError)(
+            f"{str(error) or 'interrupted'}; {found}"
+        ) from None
     finally:
         if device:
             device.close()
-    model = _result(network, settings, learning, learner, data, backend)
-    notes = (*learning.model.info["notes"], *_beyond(learning, data, values), *loop.faults())
+    notes = (*learning.model.info["notes"], *loop.notes, *loop.faults())
     return Run(
         model, backend, tuple(Epoch(**row) for row in loop.at.history), loop.samples, seconds,
         device.cycles if device else None, equal if device else None, loop.tensors(), notes,
         loop.difference,
     )  # fmt: skip
-
-
-def _beyond(learning: Learning, data: Dataset, values: bool) -> list[str]:
-    """Targets that no output can reach, in words."""
-    fmt, output = learning.model.out, learning.model.output
-    low, high = fmt.min * fmt.step, (fmt.max + 1) * fmt.step
-    found = data.targets_train
-    if not values or found is None or (low <= found.min() and found.max() <= high):
-        return []
-    return [
-        f"targets of {found.min():.4g} to {found.max():.4g}, but layer {output.name!r} gives "
-        f"{fmt}, {low:.4g} to {high:.4g}"
-    ]
 
 
 def _simulator(backend: str) -> Callable[[Learning, bool], Any]:
@@ -179,14 +183,17 @@ class _Loop:
     ``y``: classes, ``wanted``: what is learned, the same or values."""
 
     def __init__(
-        self, settings, learner, device, x, y, wanted, kept, held, start: Checkpoint, progress
-    ):
+        self, settings, learner, device, x, y, wanted, kept, held, start: Checkpoint, progress,
+        warn,
+    ):  # fmt: skip
         self.settings, self.learner, self.device = settings, learner, device
         self.x, self.y, self.wanted, self.kept, self.held = x, y, wanted, kept, held
-        self.at, self.progress = start, progress
+        self.at, self.progress, self.warn = start, progress, warn
         self.samples = 0
+        self.notes: list[str] = []
         self.difference: str | None = None  # where a device first left golden
         self._last: dict[str, Any] = {}
+        self._still: set[str] = set()  # layers whose weights the last epoch left as they were
         if start.state:
             learner.restore(start.state)
             learner.count_from(start.counted)
@@ -195,37 +202,61 @@ class _Loop:
         """Learn until the end, or until no epoch is better; the learner has the best weights then.
         Returns whether all of a device's outputs, and its weights, were golden's."""
         saved = time.monotonic()
-        save: Callable[[], None] = (lambda: self.at.save(path)) if path else (lambda: None)
-        try:
-            while self.at.epoch < self.settings.epochs and not self._stopped():
-                order = self.kept[
-                    learning_float.order(len(self.kept), self.at.epoch, self.settings)
-                ]
-                while self.at.position < len(order):
-                    part = order[self.at.position : self.at.position + PIECE]
-                    step = self.learner.step(self.x[part], self.wanted[part])
-                    if self.device:
-                        outputs = self.device.step(self.x[part], self.wanted[part])
-                        self._compare(step.outputs, outputs)
-                    self.samples += len(part)
-                    self._note(self.at.position + len(part))
-                    if time.monotonic() - saved > SECONDS:
-                        save()
-                        saved = time.monotonic()
-                self._end_epoch()
-                if time.monotonic() - saved > LEAST:
-                    save()
+        before = self._weights()
+        while self.at.epoch < self.settings.epochs and not self._stopped():
+            order = self.kept[
+                learning_float.order(len(self.kept), self.at.epoch, self.settings)
+            ]
+            while self.at.position < len(order):
+                part = order[self.at.position : self.at.position + PIECE]
+                step = self.learner.step(self.x[part], self.wanted[part])
+                if self.device:
+                    outputs = self.device.step(self.x[part], self.wanted[part])
+                    self._compare(step.outputs, outputs)
+                self.samples += len(part)
+                self._note(self.at.position + len(part))
+                if time.monotonic() - saved > SECONDS:
+                    self._save(path)
                     saved = time.monotonic()
-        except KeyboardInterrupt:
-            # What was learned up to the last piece is kept: the learner itself may be between.
-            save()
-            raise
-        save()
+            self._end_epoch()
+            after = self._weights()
+            self._still, before = learning_notes.unchanged(before, after), after
+            if time.monotonic() - saved > LEAST:
+                self._save(path)
+                saved = time.monotonic()
+        self._save(path)
         if self.device:
             self._compare_weights()
         if self.at.best:
             self.learner.restore(self.at.best)
         return self.difference is None
+
+    def rescue(self, path: str | Path | None) -> str:
+        """Write what was learned up to the last piece (the learner itself may be between), and say
+        where; nothing if there is nothing, or nowhere."""
+        if path is None or not self.samples:
+            return ""
+        self.at.save(path)
+        backend = " --backend numpy" if self.device else ""
+        return (
+            f"what {self.samples:,} samples have taught is in {path}, to go on from with"
+            f"{backend} --resume {path}"
+        )
+
+    def _save(self, path: str | Path | None) -> None:
+        """Write a checkpoint; a full disk is no reason to lose what has been learned."""
+        if not path:
+            return
+        try:
+            self.at.save(path)
+        except GategradError as error:
+            if str(error) not in self.notes:
+                self.notes.append(str(error))
+                self.warn(str(error))
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        """Those of integers, of which an update makes others."""
+        return dict(self.learner.weights) if isinstance(self.learner, Learner) else {}
 
     def _compare(self, expected: np.ndarray, outputs: np.ndarray) -> None:
         # What a line has lost cannot be compared; weights are.
@@ -297,19 +328,7 @@ class _Loop:
 
     def faults(self) -> list[str]:
         """Tensors that lose much, in words."""
-        found = []
-        for name, row in self.tensors().items():
-            if row["saturated"] > SATURATED * row["elements"]:
-                share = row["saturated"] / row["elements"]
-                found.append(
-                    f"{name}: {share:.1%} of its elements saturate; give it fewer fraction bits, "
-                    "or more bits"
-                )
-            if name.endswith(".weight") and 0 < row["elements"] == row["underflowed"]:
-                found.append(
-                    f"{name}: every update rounds to zero; take a greater rate or more bits"
-                )
-        return found
+        return learning_notes.of_tensors(self.tensors(), self._still)
 
 
 def _result(network, settings, learning, learner, data: Dataset, backend) -> Model:

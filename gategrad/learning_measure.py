@@ -9,17 +9,22 @@ from gategrad import learning_float
 from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.learn_options import Learn
+from gategrad.losses import LOSSES, targets
 from gategrad.reference import Params
 
 #: Updates of the float run: at least, and at most; between them, as many as take this many
 #: multiplications.
 LEAST, MOST, WORK = 300, 5000, 2_000_000_000
+#: Samples whose loss is compared, before and after; updates before classes mean anything.
+COMPARED, ENOUGH = 256, 100
 
 
 @dataclass
 class Measured:
     """Greatest magnitudes in a float run, by node; ``weights`` with biases; ``changes``: of the
-    parameters in an update, by layer, and ``magnitudes``: all that were not 0, of the last one."""
+    parameters in an update, by layer, and ``magnitudes``: all that were not 0, of the last one.
+    ``losses``: mean loss of some samples before and after ``updates``; ``stuck``: whether all of
+    them ended up in one class, though they are of several."""
 
     values: dict[str, float] = field(default_factory=dict)
     deltas: dict[str, float] = field(default_factory=dict)
@@ -27,6 +32,9 @@ class Measured:
     changes: dict[str, float] = field(default_factory=dict)
     magnitudes: dict[str, np.ndarray] = field(default_factory=dict)
     whole: bool = True
+    losses: tuple[float, float] = (0.0, 0.0)
+    updates: int = 0
+    stuck: bool = False
 
     def watch(self, values, deltas, gradients, changes) -> None:
         """A :data:`~gategrad.learning_float.Watch`."""
@@ -63,6 +71,7 @@ def measure_run(
     steps = min(total, MOST, max(LEAST, WORK // (3 * macs * settings.batch)))
     found.whole = steps == total
     found.weigh(learner.params)
+    before, _ = _loss(learner, x, y)
     epoch = 0
     while learner.updates < steps:
         order = learning_float.order(len(x), epoch, settings)
@@ -79,4 +88,19 @@ def measure_run(
                 f"network {network.name!r}: learning diverges in floating point after "
                 f"{learner.updates} updates or less; lower [learn] rate, now {settings.rate:g}"
             )
+    after, found.stuck = _loss(learner, x, y)
+    found.losses, found.updates = (before, after), learner.updates
+    found.stuck &= learner.updates >= ENOUGH
     return found
+
+
+def _loss(learner: learning_float.FloatLearner, x, y) -> tuple[float, bool]:
+    """Mean loss of :data:`COMPARED` samples from all over, and whether they have one class."""
+    some = np.linspace(0, len(x) - 1, min(len(x), COMPARED)).astype(int)
+    x, wanted = x[some], np.asarray(y)[some]
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = learner.outputs(x).reshape(len(x), -1)
+        one = wanted.ndim == 1 and np.ptp(wanted) > 0 and np.ptp(learner.classify(x)) == 0
+        if wanted.ndim == 1:
+            wanted = targets(wanted, outputs.shape[1], learner.dtype)
+        return LOSSES[learner.settings.loss](outputs, wanted)[0], bool(one)

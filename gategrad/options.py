@@ -1,7 +1,9 @@
 """What a network file says beside its layers: what goes in, how to train, how to quantise."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gategrad.golden.format import Format
 from gategrad.layers import BITS
@@ -53,6 +55,13 @@ class Training(Settings):
     validation: float = key(0.0, low=0.0, high=0.5)
     patience: int = key(0, low=0, high=1_000_000)
     seed: int = key(1, low=0, high=(1 << 63) - 1)
+
+    @classmethod
+    def problem(cls, values: Mapping[str, Any]) -> str:
+        """Waiting for something better where nothing says what is."""
+        if values.get("patience") and not values.get("validation"):
+            return "patience has no meaning without validation, such as validation = 0.1"
+        return ""
 
 
 @dataclass(frozen=True)

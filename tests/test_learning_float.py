@@ -110,7 +110,7 @@ def test_first_weights():
 def test_order_and_schedules():
     settings = Learn(schedule="step", every=2, factor=0.1, batch=3)
     assert [settings.rate_of(e) for e in range(4)] == pytest.approx([0.125] * 2 + [0.0125] * 2)
-    assert replace(settings, schedule="inverse").rate_of(4) == pytest.approx(0.125 / 3)
+    assert replace(settings, schedule="inverse", factor=0.5).rate_of(4) == pytest.approx(0.125 / 3)
     assert settings.first_update(1, 10) == 4 and settings.epoch_of(3, 10) == 0
     assert settings.epoch_of(4, 10) == 1
     one, other = order(50, 0, settings), order(50, 1, settings)
