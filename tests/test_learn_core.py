@@ -1,5 +1,7 @@
 """A trainer over the link: samples with labels, weights both ways, counters, and faults."""
 
+import functools
+
 import pytest
 from link_support import MODEL, Bench
 from trainer_support import dense
@@ -21,33 +23,39 @@ TIMEOUT_BITS = 11
 PINS = {"clk": "clk", "rst": "rst", "rx": "rx", "tx": "tx"}
 
 
+@functools.cache
+def design(lanes, momentum, batch, units):
+    """What is learned with which samples, the trainer's core and its Verilog behind a link."""
+    layers = Dense(units, activation="relu", name="a"), Dense(3, name="b")
+    options = {"momentum": momentum} if momentum else {}
+    learning, x, targets = dense(*layers, batch=batch, rounding="stochastic", **options)
+    foldings = {"a": LearnFolding(2, lanes, lanes_in=lanes), "b": LearnFolding()}
+    core = LearnCore(LearnPlan(learning, foldings, PORTABLE).trainer(simulated=True))
+    return learning, x, targets, core, to_verilog(Bench(core, HZ // BAUD, TIMEOUT_BITS), "top")
+
+
 class Session:
     """A small network that learns, at the other end of a simulated line."""
 
     def __init__(self, lanes=1, momentum=0.0, batch=2, units=4):
-        layers = Dense(units, activation="relu", name="a"), Dense(3, name="b")
-        options = {"momentum": momentum} if momentum else {}
-        self.learning, self.x, self.targets = dense(
-            *layers, batch=batch, rounding="stochastic", **options
+        self.learning, self.x, self.targets, self.core, verilog = design(
+            lanes, momentum, batch, units
         )
-        plan = LearnPlan(
-            self.learning,
-            {"a": LearnFolding(2, lanes, lanes_in=lanes), "b": LearnFolding()},
-            PORTABLE,
-        )
-        self.trainer = plan.trainer(simulated=True)
-        self.core = LearnCore(self.trainer)
-        verilog = to_verilog(Bench(self.core, HZ // BAUD, TIMEOUT_BITS), "top")
-        self.board = BoardModel(verilog, "top", PINS, HZ, BAUD, (0.01, 0.1))
-        self.link = Link(self.board.port, BAUD, model=MODEL, timeout=0.3)
+        self.trainer = self.core.trainer
+        self.board = BoardModel(verilog, "top", PINS, HZ, BAUD, (0.01, 0.1), quick=True)
+        self.link = Link(self.board.port, BAUD, model=MODEL)
         self.width = self.learning.model.input.format.width
         self.learner = Learner(self.learning)
 
     def reply_to(self, data):
         """The frame that answers ``data``."""
         self.link.transport.write(data)
-        (frame,) = Decoder().feed(self.link.transport.read(9, 1.0))
-        self.link.transport.read(1, 0.05)
+        decoder, frames = Decoder(), []
+        while not frames:
+            came = self.link.transport.read(decoder.missing, 5)
+            assert came, "no answer"
+            frames = decoder.feed(came)
+        (frame,) = frames
         return frame
 
     def __enter__(self):
@@ -114,7 +122,7 @@ def test_loading_weights_is_a_new_beginning():
 
 def test_every_sample_is_learned_once_in_its_turn_whatever_the_line_does():
     with Session() as here:
-        here.link.retries = 30
+        here.link.retries, here.link.timeout = 30, 0.3
         here.link.identify()
         lost = 0
         for seed in range(3):

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from link_support import MODEL, Bench, SimulatedPort, SumCore, unsigned_bytes
+from link_support import MODEL, Bench, SimulatedPort, SumCore, settled, unsigned_bytes
 
 from gategrad import GategradError
 from gategrad.boards.coreshape import CoreShape
@@ -41,13 +41,20 @@ def device(boards, request):
     core, board = boards[request.param]
     with Link(board.port, BAUD, model=MODEL, timeout=0.3) as link:
         link.load(IMAGE)
-        yield core, link
+        yield core, link, board
 
 
-def replies(link, *requests):
-    """The frames that come when ``requests`` are written at once."""
-    link.transport.write(b"".join(requests))
-    return Decoder().feed(link.transport.read(4096, 0.15))
+def say(link, board, *requests):
+    """The bytes that come when ``requests`` are written at once, before the board's clock stops."""
+    data = b"".join(requests)
+    taken = board.received + len(data)
+    link.transport.write(data)
+    settled(board, taken)
+    return link.transport.read(4096, 0.1)
+
+
+def replies(link, board, *requests):
+    return Decoder().feed(say(link, board, *requests))
 
 
 def result(core):
@@ -60,7 +67,7 @@ def refused(sequence, code):
 
 
 def test_what_was_written_is_read_in_pieces(device):
-    core, link = device
+    core, link, _ = device
     identity = link.identify()
     assert (identity.readable, identity.classes, identity.counters) == (True, 0, 0)
     assert link.read() == IMAGE
@@ -73,10 +80,10 @@ def test_what_was_written_is_read_in_pieces(device):
 
 def test_a_sample_before_or_behind_a_read(device):
     """The weights come when its result has left, or it is refused."""
-    core, link = device
-    assert replies(link, INFER, READ) == [result(core), WEIGHTS]
-    assert replies(link, READ, INFER) == [WEIGHTS, refused(9, ErrorCode.BUSY)]
-    assert replies(link, READ, READ) == [WEIGHTS, refused(7, ErrorCode.BUSY)]
+    core, link, board = device
+    assert replies(link, board, INFER, READ) == [result(core), WEIGHTS]
+    assert replies(link, board, READ, INFER) == [WEIGHTS, refused(9, ErrorCode.BUSY)]
+    assert replies(link, board, READ, READ) == [WEIGHTS, refused(7, ErrorCode.BUSY)]
     assert list(link.infer_many([FRAME] * 4)) == [core.expected(X, sum(IMAGE))] * 4
     assert link.read() == IMAGE
 
@@ -85,12 +92,10 @@ def test_a_sample_before_or_behind_a_read(device):
 @pytest.mark.parametrize("address, reply", [(4, WEIGHTS), (8, refused(7, ErrorCode.ADDRESS))])
 def test_half_a_pair_is_in_the_core(device, address, reply):
     """Zeros become the other half, whose result is dropped before weights are read."""
-    core, link = device
-    link.transport.write(INFER)
-    begun = link.transport.read(100, 0.1)
+    core, link, board = device
+    begun = say(link, board, INFER)
     assert len(begun) < 8
-    link.transport.write(encode(Request.READ, 7, bytes([0, address, 0, 0])))
-    came = begun + link.transport.read(4096, 0.15)
+    came = begun + say(link, board, encode(Request.READ, 7, bytes([0, address, 0, 0])))
     assert Decoder().feed(came) == [result(core), reply]
     assert list(link.infer_many([FRAME] * 2)) == [core.expected(X, sum(IMAGE))] * 2
     assert link.read() == IMAGE
@@ -138,9 +143,9 @@ def test_what_a_core_without_learning_or_reading_refuses():
 
 
 def test_a_core_that_can_be_read_does_not_learn(device):
-    _, link = device
+    _, link, board = device
     for request in (encode(Request.COUNTERS, 7), encode(Request.TRAIN, 7)):
-        assert replies(link, request) == [refused(7, ErrorCode.TYPE)]
+        assert replies(link, board, request) == [refused(7, ErrorCode.TYPE)]
 
 
 def test_only_weights_that_are_loaded_can_be_read():
