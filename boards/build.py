@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from gategrad.boards.board import Board
-from gategrad.boards.floorplan import connections, place_multipliers, sites
+from gategrad.boards.floorplan import connections, place
 from gategrad.boards.report import (
     CELL_NAMES,
     REPORT,
@@ -159,7 +159,7 @@ def _synthesise(
     run_tool("yosys", commands["yosys"], work, "top.rpt", "synthesis", progress, _SYNTH_STEPS)
     if not board.is_ice40:
         netlist = work / "top.json"
-        place_multipliers(netlist, sites(board.platform().device))
+        place(netlist, board.platform().device)
         if connections(netlist) > most:
             commands[_tool(commands, "nextpnr")] += ["--router", "router2"]
     return commands

@@ -1,53 +1,120 @@
-"""Where multipliers go on a large ECP5: those of a layer side by side.
+"""Where multipliers and their memories go on a large ECP5: those of a layer side by side.
 
-They sit in three rows across the whole device. The placer legalises each on its own, so that with
-most of them in use a layer's end up at opposite edges, and operands need ten nanoseconds to get
-there. Everything else follows them wherever they are.
+Both sit in a few rows across the whole device. The placer legalises each on its own: with most of
+the multipliers in use a layer's end up at opposite edges, and its block RAMs in two of the four
+rows, wherever there was room. Operands then need ten nanoseconds to get there, on wires that others
+want as well. Everything else follows them wherever they are.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
-#: Rows of multipliers, and the columns of the first of each four, by size of the device: nine
-#: apart, but for the clock spine in the middle.
-ROWS = {"85F": (10, 34, 58)}
+#: Columns of the first of each four multipliers and of each four block RAMs, by size of the device:
+#: nine apart, but for the clock spine in the middle.
 COLUMNS = {"85F": (*range(4, 59, 9), *range(69, 115, 9))}
-#: The four multipliers from a column on.
-OFFSETS = (0, 1, 4, 5)
+MULTIPLIER_ROWS = {"85F": (10, 34, 58)}
+MEMORY_ROWS = {"85F": (22, 46, 70, 82)}
+#: Where the four of a column begin.
+MULTIPLIERS, MEMORIES = (0, 1, 4, 5), (0, 2, 4, 6)
+#: Share of the block RAMs around a layer's multipliers that it should need at most: with all of
+#: them in use there are not enough wires to them.
+FULL = 0.5
+#: Memories beside a layer's multipliers whose rows are bits of one multiplier after another.
+BESIDE = ("memory", "gradient.gradients", "gradient.velocities")
 
 
-def sites(device: str) -> list[str]:
-    """The multiplier sites of ``device`` (nextpnr's names), neighbours behind each other: column by
-    column over all rows. Empty for devices that need no help."""
+class Site(NamedTuple):
+    """A place of the device: where, and nextpnr's name of it."""
+
+    x: int
+    y: int
+    name: str
+
+
+def multiplier_sites(device: str) -> list[Site]:
+    """The multiplier sites of ``device``, neighbours behind each other: column by column over all
+    rows. Empty for devices that need no help."""
     size = device.rpartition("-")[2]
     return [
-        f"X{column + offset}/Y{row}/MULT18_{offset}"
+        Site(column + offset, row, f"X{column + offset}/Y{row}/MULT18_{offset}")
         for column in COLUMNS.get(size, ())
-        for row in ROWS[size]
-        for offset in OFFSETS
+        for row in MULTIPLIER_ROWS[size]
+        for offset in MULTIPLIERS
     ]
 
 
-def place_multipliers(netlist: Path, places: Sequence[str]) -> int:
-    """Bind the multipliers of a netlist (Yosys' JSON) to ``places``, layer by layer.
+def memory_sites(device: str) -> list[Site]:
+    """The block RAMs of ``device``, likewise."""
+    size = device.rpartition("-")[2]
+    return [
+        Site(column + offset, row, f"X{column + offset}/Y{row}/EBR{place}")
+        for column in COLUMNS.get(size, ())
+        for row in MEMORY_ROWS[size]
+        for place, offset in enumerate(MEMORIES)
+    ]
 
-    Returns how many were bound: all, or none where there are more of them than places.
+
+def place(netlist: Path, device: str) -> int:
+    """Bind the multipliers of a netlist (Yosys' JSON) to sites of ``device``, layer by layer, and
+    the memories of their weights to sites nearby.
+
+    Returns how many cells were bound: none of a device that needs no help, nor where there are more
+    multipliers than sites.
     """
     design = json.loads(netlist.read_text())
-    cells = {
-        name: cell
-        for module in design["modules"].values()
-        for name, cell in module["cells"].items()
-        if cell["type"] == "MULT18X18D"
-    }
-    if not places or not cells or len(cells) > len(places):
+    cells = dict(c for module in design["modules"].values() for c in module["cells"].items())
+    multipliers = _named(cells, "MULT18X18D")
+    sites = multiplier_sites(device)
+    if not multipliers or len(multipliers) > len(sites):
         return 0
-    for name, place in zip(sorted(cells, key=_order), places, strict=False):
-        cells[name]["attributes"]["BEL"] = place
+    memories, beside = _memories(cells, multipliers), memory_sites(device)
+    # Side by side, or farther apart where they have many memories.
+    share = sum(map(len, memories.values())) / len(beside) / FULL
+    apart = max(1, min(share, 1) * len(sites) / len(multipliers))
+    bound = {name: sites[int(k * apart)] for k, name in enumerate(multipliers)}
+    bound |= _nearby(memories, bound, beside)
+    for name, site in bound.items():
+        cells[name]["attributes"]["BEL"] = site.name
     netlist.write_text(json.dumps(design))
-    return len(cells)
+    return len(bound)
+
+
+def _memories(cells: dict[str, Any], multipliers: Iterable[str]) -> dict[str, list[str]]:
+    """Block RAMs by memory, of those whose layer has multipliers."""
+    layers = {_layer(name) for name in multipliers}
+    found = defaultdict(list)
+    for name in _named(cells, "DP16KD"):
+        memory = name.rpartition(".block_")[0]
+        if any(memory == f"{layer}.{part}" for layer in layers for part in BESIDE):
+            found[memory].append(name)
+    return found
+
+
+def _nearby(
+    memories: dict[str, list[str]], bound: dict[str, Site], sites: list[Site]
+) -> dict[str, Site]:
+    """For every block RAM the nearest free site to the multiplier whose bits it holds."""
+    lanes = defaultdict(list)
+    for name, site in bound.items():
+        lanes[_layer(name)].append(site)
+    wanted = []
+    for memory, blocks in memories.items():
+        near = next(lanes[layer] for layer in lanes if memory.startswith(f"{layer}."))
+        columns = 1 + max(_column(name) for name in blocks)
+        for name in blocks:
+            lane = near[int((_column(name) + 0.5) / columns * len(near))]
+            wanted.append((lane, name))
+    free, placed = set(sites), {}
+    for lane, name in sorted(wanted):
+        # Wires along a column are the less crowded ones.
+        site = min(free, key=lambda s: (2 * abs(s.x - lane.x) + abs(s.y - lane.y), s))
+        free.remove(site)
+        placed[name] = site
+    return placed
 
 
 def connections(netlist: Path) -> int:
@@ -63,6 +130,20 @@ def connections(netlist: Path) -> int:
     )
 
 
-def _order(name: str) -> list[tuple[str, int]]:
-    """Names of the same layer together, numbers in them in their order."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", name)]
+def _layer(multiplier: str) -> str:
+    """What a multiplier belongs to."""
+    return multiplier.partition(".mac.")[0]
+
+
+def _column(block: str) -> int:
+    """Which bits of the rows a block RAM holds, counted in blocks."""
+    return int(block.rpartition("_")[2])
+
+
+def _named(cells: dict[str, Any], kind: str) -> list[str]:
+    """The cells of a kind: those of a layer together, numbers in their names in their order."""
+
+    def order(name: str) -> list[tuple[str, int]]:
+        return [(text, int(number or 0)) for text, number in re.findall(r"(\D+)(\d*)", name)]
+
+    return sorted((name for name, cell in cells.items() if cell["type"] == kind), key=order)

@@ -25,11 +25,11 @@ from gategrad.output import output_folder
 from gategrad.plan import FIELDS
 from gategrad.verbs import SUMMARY, TRAINER_LINK, as_board
 
-#: Connections up to which nextpnr's first router finishes designs that learn: 118,703 take it 12
+#: Connections up to which nextpnr's first router finishes designs that learn: 118,703 take it five
 #: minutes on an 85F.
 CONNECTIONS = 125_000
-#: Hz to aim for at most, if nobody says: what learns takes more of a device than what infers.
-FASTEST = 100_000_000
+#: What learns takes more of a device than what infers: its share of the clock to aim for.
+SLOWER = 0.8
 
 
 def trainer_top(
@@ -53,7 +53,7 @@ def trainer_top(
 
 def default_hz(board: Board) -> float:
     """Hz that a bitstream that learns aims for."""
-    return min(board.default_hz, FASTEST)
+    return SLOWER * board.default_hz
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from gategrad.data import Dataset
 from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.layers import Dense
-from gategrad.learn_build import FASTEST, build_trainer, default_hz, plan_trainer, trainer_top
+from gategrad.learn_build import build_trainer, default_hz, plan_trainer, trainer_top
 from gategrad.learn_options import Learn
 from gategrad.trainer_file import TrainerFile, learning_hash
 
@@ -37,7 +37,7 @@ def test_plan_says_what_learning_takes():
     assert answer["cycles_per_sample"] > answer["slowest"]
     plan = plan_trainer(*small(), "ulx3s-25f").plan
     hz = default_hz(plan.board)
-    assert hz == FASTEST < plan.board.default_hz
+    assert hz < plan.board.default_hz
     assert answer["samples_per_second"] == hz / round(plan.expected, 1)
     assert answer["multipliers"] == sum(x["pe"] * x["simd"] for x in answer["layers"])
     assert 0 < answer["useful"] <= 1
