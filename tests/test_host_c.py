@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import random
 import re
 import select
 import shutil
@@ -259,7 +260,7 @@ def test_learns_as_golden(programs, trainer, faults):
     write_samples(folder / "test", plan, data.x_test)
     words = [f"{word}={folder / name}" for word, name in
              (("load", "weights.bin"), ("train", "train"), ("read", "read"))]  # fmt: skip
-    patience = ["timeout=150", "retries=20"] if faults else []
+    patience = ["timeout=300", "retries=20"] if faults else []
     damaged = board.damaged
     board.faults(**faults, seed=5)
     try:
@@ -367,7 +368,7 @@ def test_the_fast_rate_and_back(programs, loaded, clock):
 
 
 def noise(data, state):
-    return os.urandom(200)
+    return random.Random(state).randbytes(200)
 
 
 def huge(data, state):

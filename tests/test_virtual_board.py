@@ -201,7 +201,7 @@ def test_a_slow_network_may_compute_in_silence():
 def test_faults_are_mended_and_counted(small):
     board, core = small
     with connect(board.port, board.top.baud, MODEL) as link:
-        link.timeout, damaged = 0.1, board.damaged
+        link.timeout, link.retries, damaged = 0.1, 10, board.damaged
         board.faults(flip=0.002, drop=0.002, insert=0.002, seed=1)
         try:
             check(link, core, count=60)
