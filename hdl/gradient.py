@@ -31,7 +31,8 @@ class Gradient(Component):
     ``hazard`` cycles after it last came. Memory: a row of ``pe * simd`` gradients for each tile,
     but none without ``accumulates``, and of velocities with momentum.
 
-    With momentum ``clear`` makes the velocities of row ``clear_row`` zero.
+    With momentum ``clear`` makes the velocities of row ``clear_row`` zero. With ``hold``, which is
+    for times without updates, ``o_w`` is the ``w`` of ``updater.latency`` cycles ago.
 
     ``saturated``, ``underflow``: how many weights of a tile were, while ``counting``.
     """
@@ -79,7 +80,7 @@ class Gradient(Component):
             "bias": In(1), "products": In(data.ArrayLayout(self.product, self.lanes)),
             "reading": Out(1), "r_address": Out(address), "w": In(width),
             "writing": Out(1), "w_address": Out(address), "o_w": Out(width),
-            "counting": Out(1), "saturated": Out(counts), "underflow": Out(counts),
+            "counting": Out(1), "saturated": Out(counts), "underflow": Out(counts), "hold": In(1),
         }  # fmt: skip
         if self.velocities is not None:
             ports |= {"clear": In(1), "clear_row": In(address)}
@@ -112,11 +113,10 @@ class Gradient(Component):
     def cost(self) -> Resources:
         """Memories, one adder a lane, the update, counting, and addresses on their way."""
         ice40 = self.technology.family == "ice40"
-        width, weight = self.spec.gradient.width, self.spec.weight.width
+        width = self.spec.gradient.width
         line = self.latency * (self.tiles.depth.bit_length() + 2)
         # A flip-flop without a LUT takes a cell of an iCE40, too.
         own = Resources(luts=5 * self.lanes + line * ice40, ffs=4 * self.lanes + line)
-        own += self.lanes * Resources(luts=weight, ffs=weight)  # whose turn it is to write
         if self.accumulates:
             luts = adder(width, self.technology) + width * ice40
             own += self.lanes * Resources(luts=luts, ffs=2 * width)
@@ -125,6 +125,7 @@ class Gradient(Component):
             own += Resources(luts=bits * ice40, ffs=bits)
         if self.stochastic:
             own += self.lanes * Resources(luts=adder(16, self.technology), ffs=16)
+            own += Resources(luts=16 * self._summed * ice40, ffs=16 * self._summed)
         parts = [part for part in (self.updater, self.gradients, self.velocities) if part]
         return sum((part.cost() for part in parts), own)
 
@@ -146,6 +147,7 @@ class Gradient(Component):
         m.d.comb += [updater.g[lane].eq(sums[lane]) for lane in range(self.lanes)]
         m.d.comb += [
             updater.w.as_value().eq(self.w),
+            updater.hold.eq(self.hold),
             self.reading.eq(updates[summed - self.weight_latency]),
             self.r_address.eq(addresses[summed - self.weight_latency]),
             self.writing.eq(updates[end]),
@@ -205,23 +207,25 @@ class Gradient(Component):
 
     def _add_noise(self, m: Module) -> None:
         """The noise of a tile: of its row, its column and its lanes."""
-        word = Signal(16, reset_less=True)
-        m.d.sync += word.eq(self.noise)
-        row = delayed(m, self.row, self._summed - 2, "row")
-        column = delayed(m, self.column, self._summed - 2, "column")
-        rows, columns = [], []
-        for p in range(self.tiles.pe):
-            rows.append(register := Signal(16, name=f"row_{p}", reset_less=True))
-            m.d.sync += register.eq(row + word + p * UNIT_STEP)
-        for s in range(self.tiles.simd):
-            columns.append(register := Signal(16, name=f"column_{s}", reset_less=True))
-            m.d.sync += register.eq(column + s * COLUMN_STEP)
-        for p in range(self.tiles.pe):
-            for s in range(self.tiles.simd):
-                lane = p * self.tiles.simd + s
-                value = Signal(16, name=f"noise_{lane}", reset_less=True)
-                m.d.sync += value.eq(rows[p] + columns[s])
-                m.d.comb += self.updater.noise[lane].eq(value)
+        pe, simd = self.tiles.pe, self.tiles.simd
+        word, place, first = (
+            Signal(16, name=name, reset_less=True) for name in ("word", "place", "noise")
+        )
+        m.d.sync += [word.eq(self.noise), place.eq(self.row + self.column)]
+        # One sum waits, and what differs between lanes is added behind it.
+        waits = self._summed - 2 - (pe > 1) - (simd > 1)
+        m.d.sync += first.eq(delayed(m, place, waits, "place") + word)
+        for p, row in enumerate(self._spread(m, first, pe, UNIT_STEP)):
+            for s, value in enumerate(self._spread(m, row, simd, COLUMN_STEP)):
+                m.d.comb += self.updater.noise[p * simd + s].eq(value)
+
+    def _spread(self, m: Module, first: Signal, count: int, step: int) -> list[Signal]:
+        """``first`` plus multiples of ``step``, a cycle later; one alone is there at once."""
+        if count == 1:
+            return [first]
+        found = [Signal(16, name=f"{first.name}_{k}", reset_less=True) for k in range(count)]
+        m.d.sync += [value.eq(first + k * step) for k, value in enumerate(found)]
+        return found
 
     def _count(self, m: Module, valid: Value) -> None:
         """How many weights of a tile saturated and how many stayed, ``_counts`` cycles later."""

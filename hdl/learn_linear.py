@@ -167,8 +167,10 @@ class LearnLinear(Component):
                 RequantiseSpec.by_shift(acc, dx), None, 1, technology=technology
             )
 
+        # What learns shows its weights behind the update.
+        behind = self.gradient.updater.latency if self.gradient else 0
         self.access = WeightAccess(
-            spec.weight, lanes=pe * simd, rows=tiles.depth, latency=self._w_latency,
+            spec.weight, lanes=pe * simd, rows=tiles.depth, latency=self._w_latency + behind,
             technology=technology,
         )  # fmt: skip
 
@@ -459,9 +461,10 @@ class LearnLinear(Component):
         ]
         m.d.sync += [
             memory.w_address.eq(gradient.w_address),
-            memory.w_data.eq(gradient.o_w),
             memory.w_enable.eq(gradient.writing),
+            gradient.hold.eq(self.dumping & control.idle),
         ]
+        m.d.comb += [self.access.data.eq(gradient.o_w), self.access.take.eq(gradient.writing)]
         m.d.comb += [gradient.products[k].eq(product) for k, product in enumerate(products)]
         # Nothing else reads weights while they are updated: the next job waits.
         with m.If(gradient.reading):
@@ -480,16 +483,15 @@ class LearnLinear(Component):
         connect(m, access.dump, flipped(self.dump))
         m.d.comb += [
             access.free.eq(control.idle), access.dumping.eq(self.dumping),
-            access.data.eq(memory.data),
+            memory.w_data.eq(access.word),
         ]  # fmt: skip
         with m.If(access.reading):
             m.d.comb += self.row.eq(access.row)
         with m.If(access.writing):
-            m.d.sync += [
-                memory.w_address.eq(access.row), memory.w_data.eq(access.word),
-                memory.w_enable.eq(1),
-            ]  # fmt: skip
-        if self.gradient is not None and self.gradient.velocities is not None:
+            m.d.sync += [memory.w_address.eq(access.row), memory.w_enable.eq(1)]
+        if self.gradient is None:
+            m.d.comb += access.data.eq(memory.data)
+        elif self.gradient.velocities is not None:
             m.d.comb += [
                 self.gradient.clear.eq(access.writing), self.gradient.clear_row.eq(access.row)
             ]

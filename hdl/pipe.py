@@ -46,11 +46,14 @@ class Registers:
     def __init__(self, m: Module, advance: Value):
         self.m, self.advance = m, advance
 
-    def register(self, values: Sequence[Value]) -> list[Signal]:
-        """A stage: the values a cycle later."""
+    def register(self, values: Sequence[Value], clear: Value | None = None) -> list[Signal]:
+        """A stage: the values a cycle later; zero after ``clear``, by a flip-flop's reset."""
         stage = [Signal(value.shape(), reset_less=True) for value in values]
         with self.m.If(self.advance):
             self.m.d.sync += [register.eq(v) for register, v in zip(stage, values, strict=True)]
+        if clear is not None:
+            with self.m.If(clear):
+                self.m.d.sync += [register.eq(0) for register in stage]
         return stage
 
 
@@ -80,10 +83,10 @@ class Pipe(Registers):
         """Whether a beat enters the next stage."""
         return self.valid & self.advance
 
-    def register(self, values: Sequence[Value]) -> list[Signal]:
-        """A stage: the values a cycle later."""
+    def register(self, values: Sequence[Value], clear: Value | None = None) -> list[Signal]:
+        """A stage: the values a cycle later; zero after ``clear``, by a flip-flop's reset."""
         valid = Signal()
         with self.m.If(self.advance):
             self.m.d.sync += valid.eq(self.valid)
         self.valid = valid
-        return super().register(values)
+        return super().register(values, clear)

@@ -40,7 +40,7 @@ class Update(Component):
     ``saturated`` (the weight was held to an end of its format) and ``underflow`` (the update was
     not 0, and yet the weight stayed). With ``rate_bits`` the port ``rate`` of as many bits is in
     the place of the specification's rate, for all lanes; it stands still while operands of one
-    update are on their way.
+    update are on their way. So does ``hold``: with it ``o_w`` is ``w``, and no flag is set.
 
     Multiplications by constants are additions of signed digits, and that by ``rate`` is additions
     too: no multiplier is taken. A power of two, as rate, decay and momentum, costs no adder but the
@@ -91,6 +91,7 @@ class Update(Component):
         weight, flag = array(shape_of(spec.weight)), array(1)
         ports = {
             "enable": In(1, init=1),
+            "hold": In(1),
             "w": In(weight),
             "g": In(array(shape_of(spec.gradient))),
             "o_w": Out(weight),
@@ -139,7 +140,9 @@ class Update(Component):
         q, nonzero = t, Const(0)
         if spec.noise_bits:
             rounded = self._rounded(t, Delay(pipe, self._noise(lane)).at(time))
-            (q, nonzero), time = pipe.register([rounded, t != 0]), time + 1
+            (q, nonzero), time = pipe.register([rounded, t != 0], self.hold), time + 1
+        else:
+            q = Mux(self.hold, 0, q).as_signed()
         # More than a weight and a bit can hold takes any weight beyond an end.
         near, far = q, Const(0)
         if len(q) > bits + 1:

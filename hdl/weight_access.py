@@ -58,9 +58,11 @@ class WeightAccess(Component):
     Ports: ``load``, which takes beats while ``free`` is high and ``dumping`` low; ``dump``, which
     brings all rows once when ``dumping`` rises, which is to stay until the last beat was taken;
     while ``reading`` the memory is to show ``row`` in ``data`` ``latency`` cycles later; with
-    ``writing`` it takes ``word`` into ``row``.
+    ``writing`` it takes ``word`` into ``row``, in that cycle or the next. Between passes ``take``
+    puts ``data`` into ``word``, for rows that come from elsewhere: the register is one for both.
 
-    Rate: a beat a cycle in; out of it a beat in two cycles, and ``latency`` + 2 cycles a row.
+    Rate: in, a beat a cycle, and a cycle a row; out, a beat in two cycles, and ``latency`` + 2 a
+    row.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class WeightAccess(Component):
             "load": In(tensor_stream(self.fmt, 1)),
             "dump": Out(tensor_stream(self.fmt, 1)),
             "dumping": In(1), "free": In(1), "reading": Out(1), "data": In(width),
-            "row": Out(address), "writing": Out(1), "word": Out(width),
+            "row": Out(address), "writing": Out(1), "word": Out(width), "take": In(1),
         }  # fmt: skip
 
     def cost(self) -> Resources:
@@ -96,7 +98,7 @@ class WeightAccess(Component):
         row, last_row = count(m, self.writing | left, self.rows, "row")
         m.d.comb += [
             self.row.eq(row),
-            self.load.ready.eq(self.free & ~self.dumping),
+            self.load.ready.eq(self.free & ~self.dumping & ~(move & last)),
             self.dump.valid.eq(sending & ~move),
             self.dump.payload[0].eq(word[:width].as_signed() if self.fmt.signed else word[:width]),
             self.reading.eq(self.dumping & self.free & ~sending & ~sent),
@@ -114,8 +116,10 @@ class WeightAccess(Component):
             m.d.sync += word.eq(Cat(word[width:], taken))
             with m.If(last):
                 m.d.sync += sending.eq(0)
+        with m.If(fetched | self.take):
+            m.d.sync += word.eq(self.data)
         with m.If(fetched):
-            m.d.sync += [word.eq(self.data), sending.eq(1)]
+            m.d.sync += sending.eq(1)
         with m.If(self.reading & ~fetched):
             m.d.sync += waiting.eq(waiting + 1)
             with m.If(waiting == self.latency + 1):

@@ -241,7 +241,7 @@ def test_refuses_specification(change, message):
         dataclasses.replace(REAL, **change)
 
 
-def run_hardware(spec, columns, lanes, *, rate=None, seed=0, stall=0.3, rate_bits=0):
+def run_hardware(spec, columns, lanes, *, rate=None, seed=0, stall=0.3, rate_bits=0, hold=0):
     """Results of the pipeline, a row a weight, and whether each latency was as stated."""
     dut = Update(spec, lanes, PORTABLE, rate_bits)
     rng = np.random.default_rng(seed)
@@ -257,6 +257,7 @@ def run_hardware(spec, columns, lanes, *, rate=None, seed=0, stall=0.3, rate_bit
 
     async def bench(ctx):
         ctx.set(dut.enable, 0)
+        ctx.set(dut.hold, hold)
         if rate is not None:
             ctx.set(dut.rate, rate)
         moved = 0
@@ -339,6 +340,16 @@ def at_random(spec, count, seed=0):
 def test_real_sizes(change, rounding):
     spec = dataclasses.replace(REAL, **({"rounding": rounding} | change))
     check(spec, at_random(spec, 400), 5)
+
+
+@pytest.mark.parametrize("change", VARIANTS, ids=str)
+@pytest.mark.parametrize("rounding", UpdateRounding)
+@pytest.mark.parametrize("shift", [0, 2, 5])
+def test_weights_that_are_held(change, rounding, shift):
+    spec = UpdateSpec(W, G, shift, **({"rate": 1, "rounding": rounding} | change))
+    columns = at_random(spec, 100)
+    w, saturated, underflow, *_ = run_hardware(spec, columns, 4, hold=1)
+    assert (w == columns[0]).all() and not saturated.any() and not underflow.any()
 
 
 @pytest.mark.parametrize("bits, rate", [(1, 1), (4, 9), (8, 255), (8, 1)])

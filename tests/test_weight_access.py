@@ -102,6 +102,44 @@ def test_a_row_is_read_again_where_the_memory_was_taken_away(technology):
     assert got == list(range(7))
 
 
+def test_a_row_from_elsewhere():
+    """It stands at ``word``, and what comes in or goes out after it is as ever."""
+    fmt = Format(4, 0, signed=False)
+    dut = WeightAccess(fmt, lanes=3, rows=2, latency=1, technology=PORTABLE)
+
+    async def host(ctx):
+        ctx.set(dut.free, 1)
+        for value in (0x123, 0xFED):
+            ctx.set(dut.data, value)
+            ctx.set(dut.take, 1)
+            await ctx.tick()
+            ctx.set(dut.take, 0)
+            ctx.set(dut.data, 0)
+            for _ in range(3):
+                assert ctx.get(dut.word) == value and not ctx.get(dut.writing)
+                await ctx.tick()
+            written, values = [], iter(range(1, 7))
+            for _ in range(20):
+                if not ctx.get(dut.load.valid) and (value := next(values, None)) is not None:
+                    ctx.set(dut.load.valid, 1)
+                    ctx.set(dut.load.payload[0], value)
+                taken = ctx.get(dut.load.valid & dut.load.ready)
+                writing, row = ctx.get(dut.writing), ctx.get(dut.row)
+                word = ctx.get(dut.word)
+                await ctx.tick()
+                if taken:
+                    ctx.set(dut.load.valid, 0)
+                if writing:  # in the next cycle it is still there
+                    assert ctx.get(dut.word) == word
+                    written.append((row, word))
+            assert written == [(0, 0x321), (1, 0x654)]
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(host)
+    sim.run()
+
+
 def test_waits_while_it_is_not_free():
     m, dut = connected(Format(4, 0), 2, 2, PORTABLE)
 

@@ -52,6 +52,15 @@ def weight_access(WeightAccess, lanes: int, rows: int, latency: int) -> Bench:
         dut.data.eq(Mux(read_for(m, dut.reading, latency), ram.data, bench.free(lanes, "other"))),
         dut.free.eq(bench.free(1, "free")),
     ]
+    # Rows from elsewhere come when no pass is on its way or has just been.
+    elsewhere, resting = bench.free(1, "elsewhere"), Signal(2)
+    m.d.comb += dut.take.eq(elsewhere & (resting == 3))
+    came, row = Signal(), Signal(lanes)
+    m.d.sync += [came.eq(dut.take), row.eq(dut.data)]
+    bench.check(~came | (dut.word == row), "a row from elsewhere")
+    wrote, written = Signal(), Signal(lanes)
+    m.d.sync += [wrote.eq(dut.writing), written.eq(dut.word)]
+    bench.check(~wrote | (dut.word == written), "a row that is written stays for a cycle")
     loading, offers, waits = Signal(), bench.free(1, "offers"), Signal()
     value, kept = bench.free(1, "value"), Signal()
     at = Signal(range(count + 1))
@@ -75,6 +84,10 @@ def weight_access(WeightAccess, lanes: int, rows: int, latency: int) -> Bench:
             m.d.sync += loading.eq(0)
     with m.Elif(dumping & (at == count) & begin):  # it may stay, and nothing comes
         m.d.sync += dumping.eq(0)
+    with m.If(loading | dumping):
+        m.d.sync += resting.eq(0)
+    with m.Elif(resting != 3):
+        m.d.sync += resting.eq(resting + 1)
     index = bench.constant(count, "index")
     content = Signal()
     with m.If(taken & (at == index)):
@@ -107,6 +120,8 @@ def read_for(m, reading, cycles: int):
 
 @case("weight-access-2-lanes-3-rows", WeightAccess, {
     "left = move & last & sending": "left = move",
+    "& ~(move & last)": "",
+    "fetched | self.take": "fetched",
     "m.d.sync += waiting.eq(0)\n        return m": "pass\n        return m",
 })  # fmt: skip
 def _(WeightAccess):
