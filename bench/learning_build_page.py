@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from bench.learning_builds import BUILDS, named
 from bench.network_page import Goal, table
 
 Results = dict[str, Any]
@@ -95,7 +96,17 @@ def _boards(found: Results) -> str:
         "multipliers which never wait; in brackets what the plan estimated.\n\n"
         + table(["model and board", "fmax MHz", "multipliers", "cycles", "samples/s", "limit",
                  "useful", "LUTs", "FFs", "DSPs", "block RAMs"], rows)
+        + f"\nIn place of what `[learn]` says: {'; '.join(_different())}.\n"
     )  # fmt: skip
+
+
+def _different() -> list[str]:
+    """The settings of builds that are not those of their example."""
+    return [
+        f"{named(*build).removeprefix('learning: ')}: "
+        + ", ".join(f"`{key} = {value!r}`" for key, value in build[2].items())
+        for build in BUILDS if build[2]
+    ]  # fmt: skip
 
 
 def _feeds(r: Results) -> str:
