@@ -133,7 +133,7 @@ def learn(
     device = None if backend in ("float", "numpy") else (gateware or _simulator(backend))(
         learning, values
     )
-    start = Checkpoint(_key(network, settings, learning, data, backend, len(x)))
+    start = Checkpoint(_key(network, settings, learning, data, backend, x, wanted))
     if resume:
         start = Checkpoint.load(resume, start.key)
     loop = _Loop(settings, learner, device, x, y, wanted, kept, held, start, progress, warn)
@@ -169,13 +169,16 @@ def _simulator(backend: str) -> Callable[[Learning, bool], Any]:
     return lambda learning, values: learning_backend(learning, backend, values=values)
 
 
-def _key(network: Network, settings: Learn, learning: Learning, data, backend, samples) -> str:
+def _key(network: Network, settings: Learn, learning: Learning, data, backend, x, wanted) -> str:
     said = {
         "network": network.table(), "settings": settings.table(), "data": data.name,
-        "samples": samples, "backend": "float" if backend == "float" else "integers",
+        "samples": len(x), "backend": "float" if backend == "float" else "integers",
         "hash": learning.model.hash,
     }  # fmt: skip
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    found = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for content in (x, wanted):  # a file of the same name may be another by now
+        found.update(np.ascontiguousarray(content).tobytes())
+    return found.hexdigest()
 
 
 class _Loop:

@@ -101,6 +101,10 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
             learn(other, data, backend=backend, resume=path)
     with pytest.raises(GategradError, match="other data"):
         learn(net, replace(data, name="else"), resume=path)
+    swapped = data.y_train.copy()
+    swapped[:2] = swapped[1::-1]  # too little to change any format
+    with pytest.raises(GategradError, match="other data"):
+        learn(net, replace(data, y_train=swapped), resume=path)
     arrays = read_npz(path)
     state = {name: value for name, value in arrays.items() if name != "state.weights/a"}
     write_npz(path, state)
