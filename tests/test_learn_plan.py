@@ -116,7 +116,8 @@ def test_a_large_board():
     assert 64 <= plan_learning(learning, board).multipliers <= 68
     start = time.process_time()
     plan = plan_learning(learning, board, multipliers=132)
-    assert time.process_time() - start < 1
+    # A quarter of one, more on a slow machine.
+    assert time.process_time() - start < 3
     assert 100 < plan.multipliers <= 132
     macs = sum(plan.macs(name) for name in plan.foldings)
     assert macs / plan.multipliers < plan.cycles < 1.2 * macs / plan.multipliers
