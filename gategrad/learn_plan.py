@@ -26,10 +26,9 @@ from gategrad.verbs import FILL, MOST_DSPS, TRAINER_LINK
 
 #: Multipliers of a plan that no board limits.
 PORTABLE_MULTIPLIERS = 64
-#: Multiplier blocks that learn which can be routed on an ECP5-85: nextpnr's second router is done
-#: with 68 after 46 rounds. With 99 it had 4,000 wires in use twice after fifteen, hardly fewer than
-#: before, and with 131 41,000 after six, more than before.
-ROUTED = 68
+#: Multiplier blocks that learn which have been routed on an ECP5-85: 68 take nextpnr five minutes,
+#: 100 twenty.
+ROUTED = 100
 #: Cycles between two jobs of a layer.
 BETWEEN = 2
 #: Cycles after which a gradient may be added to again.
