@@ -213,11 +213,13 @@ class _Loop:
             while self.at.position < len(order):
                 part = order[self.at.position : self.at.position + PIECE]
                 step = self.learner.step(self.x[part], self.wanted[part])
+                # Golden's, before a device takes its time, or is lost.
+                self._keep(self.at.position + len(part))
+                self.samples += len(part)
                 if self.device:
                     outputs = self.device.step(self.x[part], self.wanted[part])
-                    self._compare(step.outputs, outputs)
-                self.samples += len(part)
-                self._note(self.at.position + len(part))
+                    self._compare(self.samples - len(part), step.outputs, outputs)
+                self._note()
                 if time.monotonic() - saved > SECONDS:
                     self._save(path)
                     saved = time.monotonic()
@@ -261,13 +263,13 @@ class _Loop:
         """Those of integers, of which an update makes others."""
         return dict(self.learner.weights) if isinstance(self.learner, Learner) else {}
 
-    def _compare(self, expected: np.ndarray, outputs: np.ndarray) -> None:
+    def _compare(self, first: int, expected: np.ndarray, outputs: np.ndarray) -> None:
         # What a line has lost cannot be compared; weights are.
         outputs = np.where(np.ma.getmaskarray(outputs), expected, np.ma.getdata(outputs))
         found = first_difference(expected, outputs)
         if found and not self.difference:
             self.difference = (
-                f"sample {self.samples + found.sample}, output {found.element}: golden has "
+                f"sample {first + found.sample}, output {found.element}: golden has "
                 f"{found.expected}, gateware {found.got}"
             )
             self._compare_weights()
@@ -282,11 +284,13 @@ class _Loop:
             if not self.difference or "updates" not in self.difference:
                 self.difference = f"{self.difference}; {found}" if self.difference else found
 
-    def _note(self, position: int) -> None:
+    def _keep(self, position: int) -> None:
         self.at = replace(
             self.at, position=position, state=self.learner.state(), counted=self.learner.counted()
         )
-        done = (self.at.epoch + position / len(self.kept)) / self.settings.epochs
+
+    def _note(self) -> None:
+        done = (self.at.epoch + self.at.position / len(self.kept)) / self.settings.epochs
         loss, share = self.learner.loss, self.learner.accuracy
         self.progress("learning", done, f"loss {loss:.3f}, accuracy {share:.1%}")
         if not math.isfinite(loss):
