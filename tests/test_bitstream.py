@@ -63,7 +63,6 @@ def decoded(built):
 
 
 @with_icebox
-@pytest.mark.timeout(300)
 def test_small_network(built, decoded, monkeypatch):
     """By the same call as the other backends, but for the build, which the tests share."""
 
@@ -80,7 +79,6 @@ def test_small_network(built, decoded, monkeypatch):
 
 
 @with_icebox
-@pytest.mark.timeout(300)
 def test_what_is_wrong_in_the_bitstream_alone(built, decoded, monkeypatch):
     """Other contents of block RAMs than synthesis gave them."""
     digits = str.maketrans("0123456789abcdef", "fedcba9876543210")

@@ -16,7 +16,6 @@ from gategrad.boards.serial_port import SerialPort
 from gategrad.sim.board import BoardModel
 from gategrad.sim.verilog import to_verilog
 
-pytestmark = pytest.mark.timeout(120)
 NORMAL, FAST = 400_000, 1_200_000
 FRAME, OUTPUTS = unsigned_bytes([1, 2, 3, 4]), [10, -10, 10]
 

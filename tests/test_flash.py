@@ -184,7 +184,6 @@ def test_bitstreams(board, change, message):
 
 
 @pytest.mark.bitstream
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", BOARD_NAMES)
 def test_bitstreams_of_the_packers(tmp_path, name):
     """The packers' own bitstreams of designs with nothing in them pass, for every device."""

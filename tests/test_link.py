@@ -33,7 +33,6 @@ from gategrad.errors import GategradError
 from gategrad.sim.board import BoardModel
 from gategrad.sim.verilog import to_verilog
 
-pytestmark = pytest.mark.timeout(120)
 BAUD = 2500  # four cycles a bit, 10,000 cycles a "second"
 
 

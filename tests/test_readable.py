@@ -12,7 +12,6 @@ from gategrad.boards.protocol import REPLY, Decoder, ErrorCode, Frame, Request, 
 from gategrad.sim.board import BoardModel
 from gategrad.sim.verilog import to_verilog
 
-pytestmark = pytest.mark.timeout(120)
 HZ, BAUD = 4_000_000, 1_000_000
 X = [1, 2, 3, 4]
 FRAME = unsigned_bytes(X)

@@ -14,7 +14,6 @@ from gategrad.boards.serial_port import SerialPort
 from gategrad.sim.board import BoardModel
 from gategrad.virtual_board import board_cells
 
-pytestmark = pytest.mark.timeout(120)
 HZ = 1e6
 PINS = {"clk": "clk", "rx": "rx", "tx": "tx"}
 
