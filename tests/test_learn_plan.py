@@ -168,7 +168,9 @@ def test_small_layers_do_without_multipliers_that_are_short():
 def test_what_is_short_in_truth_is_named():
     """Without multipliers it would be logic, or widths that logic does not multiply."""
     layers = (Dense(2, activation="sigmoid", name="a"), Dense(1, activation="sigmoid", name="b"))
-    learning, _, _ = dense(*layers, loss="squared_error", batch=4, activation_bits=12)
+    learning, _, _ = dense(
+        *layers, loss="squared_error", batch=4, activation_bits=12, weight_bits=12
+    )
     with pytest.raises(GategradError, match=r"takes 9 dsps at least and icebreaker has 8; layer "
                        r"'a_sigmoid' takes most.*; with the products of 'b' made of logic, learning"
                        r" takes \d+ luts at least and .* 90% of its 5280;.*batch = 1"):  # fmt: skip
