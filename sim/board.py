@@ -106,7 +106,7 @@ class BoardModel(Compiled):
             self._lib.gg_flash(self._open(), flash, min(len(flash), FLASH_BYTES))
         self._declare("gg_serve", ctypes.POINTER(_State))
         short, long = (int(seconds * hz) for seconds in patience)
-        self._state = _State(hz=hz, usual=baud, patience=short, long_patience=long)
+        self._state = _State(hz=hz, usual=baud, patience=short, long_patience=long, active=1)
         self._open_terminal()
         self._thread = threading.Thread(
             target=self._lib.gg_serve, args=(self._open(), self._state), name="board", daemon=True

@@ -256,7 +256,7 @@ def test_a_programmer_that_cannot_start(tools, tmp_path):
 
 def test_an_interruption_is_reported(tools, tmp_path):
     """The terminal interrupts both; what the user reads last is what the flash may hold."""
-    tools("iceprog", "programming..", "sleep 20")
+    tools("iceprog", "programming..", "sleep 200")
     built(tmp_path / "out", find_board("icebreaker"))
     code = "from gategrad.cli import main; main()"
     process = subprocess.Popen(
@@ -271,7 +271,7 @@ def test_an_interruption_is_reported(tools, tmp_path):
             assert line, seen
             seen += line
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 2 and out == ""

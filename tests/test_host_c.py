@@ -76,7 +76,7 @@ def library(tmp_path_factory):
     return ctypes.CDLL(str(output))
 
 
-def call(program, *words, limit=60):
+def call(program, *words, limit=200):
     """What a program says, and how it ends."""
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
     return subprocess.run([str(program), *map(str, words)], capture_output=True, text=True,

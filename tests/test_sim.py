@@ -346,7 +346,7 @@ def test_compiling_twice_at_once(tmp_path):
     folder = os.path.dirname(__file__)
     command = [sys.executable, "-W", "ignore", "-c", code]
     both = [subprocess.Popen(command, env=env, cwd=folder) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert [process.wait(timeout=500) for process in both] == [0, 0]
     kinds = sorted(path.name.split("-")[0] for path in tmp_path.iterdir())
     assert kinds == ["model", "verilated", "verilated_threads"]
 

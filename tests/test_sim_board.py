@@ -187,7 +187,7 @@ def test_a_configuration_that_is_not_modelled_stops(design, change, tmp_path):
     )
     done = subprocess.run(
         [sys.executable, "-c", code, os.path.dirname(__file__), str(tmp_path / "top.v")],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode != 0
     assert "configuration is not modelled" in done.stdout + done.stderr

@@ -303,7 +303,7 @@ def test_the_command_serves_until_interrupted(tmp_path):
         with device.connect(said["port"], model, baud=said["baud"]) as found:
             assert device.run(found, model, x).mismatches == 0
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 0 and "switched off after" in errors

@@ -77,7 +77,7 @@ class Bench:
         self._checks[name] = signal = Signal(name=f"check_{len(self._checks)}")
         self.m.d.comb += signal.eq(condition)
 
-    def prove(self, folder: Path, timeout: int = 240) -> Verdict:
+    def prove(self, folder: Path, timeout: int = 400) -> Verdict:
         """Runs sby in ``folder``. ``timeout``: seconds; ``RuntimeError`` where there is no verdict
         by then."""
         mode = f"mode bmc\ndepth {self.depth}" if self.depth else "mode prove"
