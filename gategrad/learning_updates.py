@@ -4,6 +4,8 @@
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gategrad.errors import GategradError
@@ -87,10 +89,12 @@ def update_spec(
         room = min(MAX_RATE_BITS - rate.bit_length(), 61 - shift)
         more = 0 if schedule.rates else max(0, min(least - shift, room))
         rate, shift = rate << more, shift + more
-        decay, _ = real_decay(settings.rate, settings.weight_decay, shift)
+        with _blamed(where, "weight_decay", "greater one, or a constant rate"):
+            decay, _ = real_decay(settings.rate, settings.weight_decay, shift)
     momentum, velocity = None, None
     if settings.momentum:
-        momentum, _ = real_momentum(settings.momentum)
+        with _blamed(where, "momentum", "greater one, or none"):
+            momentum, _ = real_momentum(settings.momentum)
         growth = math.ceil(math.log2(1 / (1 - momentum[0] / 2 ** momentum[1])))
         # Where there is no room for all that a velocity can grow to it saturates.
         room = MAX_WIDTH - max(momentum[0], rate).bit_length() - 2
@@ -107,6 +111,15 @@ def update_spec(
     )
 
 
+@contextmanager
+def _blamed(where: str, key: str, other: str) -> Iterator[None]:
+    """A number of ``[learn]`` that makes no integer, by its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise GategradError(f"{where}: [learn] {key}: {error}; take a {other}") from None
+
+
 def _check_change(
     where: str, weight: Format, rounding: UpdateRounding, shift: int, change: float, rate: float
 ) -> None:
@@ -116,6 +129,11 @@ def _check_change(
         UpdateRounding.DISCARDED: min(shift // 2, NOISE_BITS),
     }[rounding]
     least = weight.step * 2.0**-bits
+    if not change:
+        raise GategradError(
+            f"{where}: learns nothing in floating point, as all of its gradients are 0; take other "
+            "first weights ([learn] seed, init, scale), or another activation behind it"
+        )
     if change < least:
         raise GategradError(
             f"{where}: every update would round to zero: a rate of {rate:g} changes no weight "

@@ -125,6 +125,21 @@ def test_keys_that_would_do_nothing_are_refused(kind, keys, message):
             make()
 
 
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"weight_decay": 1e-7, "schedule": "inverse"},
+         r"layer 'hidden': \[learn\] weight_decay: .*; take a greater one, or a constant rate$"),
+        ({"momentum": 0.001}, r"layer 'hidden': \[learn\] momentum: .*; take a greater one, or none$"),
+        ({"init": "uniform", "scale": 0.0},
+         r"layer 'hidden': learns nothing in floating point, as all of its gradients are 0; take"),
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_integers_are_named(settings, message):
+    with pytest.raises(GategradError, match=message):
+        learn(digits(**settings), load_data("digits"), samples=64)
+
+
 @pytest.mark.parametrize("option", ["--frequency=50", "--seed=2", "--transport=spi"])
 def test_options_of_a_bitstream_are_refused_without_one(option, tmp_path):
     (tmp_path / "net.toml").write_text(NET)
