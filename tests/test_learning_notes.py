@@ -130,7 +130,8 @@ def test_keys_that_would_do_nothing_are_refused(kind, keys, message):
     [
         ({"weight_decay": 1e-7, "schedule": "inverse"},
          r"layer 'hidden': \[learn\] weight_decay: .*; take a greater one, or a constant rate$"),
-        ({"momentum": 0.001}, r"layer 'hidden': \[learn\] momentum: .*; take a greater one, or none$"),
+        ({"momentum": 0.001},
+         r"layer 'hidden': \[learn\] momentum: .*; take a greater one, or none$"),
         ({"init": "uniform", "scale": 0.0},
          r"layer 'hidden': learns nothing in floating point, as all of its gradients are 0; take"),
     ],
