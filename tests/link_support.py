@@ -174,34 +174,41 @@ class SimulatedPort:
         self.now = 0
         self.sim = Simulator(self.dut)
         self.sim.add_clock(MICROSECOND)
-        self.sim.add_testbench(self._drive, background=True)
-        self.sim.add_testbench(self._sample, background=True)
+        self.sim.add_testbench(self._line, background=True)
 
-    @staticmethod
-    async def _wait(ctx, cycles):
-        for _ in range(cycles):
+    async def _line(self, ctx):
+        # Waiting twice in each cycle would take a good part of the time.
+        drive, sample = self._drive(ctx), self._sample(ctx)
+        while True:
+            next(drive)
+            next(sample)
             await ctx.tick()
 
-    async def _drive(self, ctx):
+    @staticmethod
+    def _wait(cycles):
+        for _ in range(cycles):
+            yield
+
+    def _drive(self, ctx):
         while True:
             if not self.outgoing:
-                await ctx.tick()
+                yield
                 continue
             byte = self.outgoing.pop(0)
             for bit in [0, *(byte >> k & 1 for k in range(8)), 1]:
                 ctx.set(self.dut.rx, bit)
-                await self._wait(ctx, self.cycles)
+                yield from self._wait(self.cycles)
 
-    async def _sample(self, ctx):
+    def _sample(self, ctx):
         while True:
             while ctx.get(self.dut.tx):
-                await ctx.tick()
-            await self._wait(ctx, self.cycles // 2)
+                yield
+            yield from self._wait(self.cycles // 2)
             byte = 0
             for bit in range(8):
-                await self._wait(ctx, self.cycles)
+                yield from self._wait(self.cycles)
                 byte |= ctx.get(self.dut.tx) << bit
-            await self._wait(ctx, self.cycles)
+            yield from self._wait(self.cycles)
             assert ctx.get(self.dut.tx) == 1, "stop bit"
             self.incoming.append(byte)
 
