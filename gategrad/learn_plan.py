@@ -393,7 +393,8 @@ class _Plans:
         """Why not even ``plan``, which is the slowest, fits."""
         short = self.short(plan)
         if self.board is None or not short:
-            return _Lack(said=f"{plan.multipliers} layers with weights, but {most} multipliers")
+            least = plan.multipliers
+            return _Lack(said=f"{least} layers with weights take {least} multipliers, not {most}")
         need = self.cost(plan) + TRAINER_LINK[self.technology.family]
         have = self.board.resources
         limit = f"{FILL:.0%} of its {have.luts}" if short == "luts" else getattr(have, short)
