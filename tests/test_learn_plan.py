@@ -147,7 +147,7 @@ def test_refuses_what_does_not_fit():
                        "layer 'h' takes most of them.*batch = 1"):  # fmt: skip
         plan_learning(mlp(32), find_board("ulx3s-25f"))
     plan_learning(mlp(32, batch=1), find_board("ulx3s-25f"))
-    with pytest.raises(GategradError, match="'mlp': 2 layers with .* take 2 multipliers, not 1"):
+    with pytest.raises(GategradError, match=r"'mlp': 2 layers with .* take 2 multipliers, not 1"):
         plan_learning(mlp(32), multipliers=1)
     with pytest.raises(GategradError, match=r"layer 'o': with a sign its input UQ.* take 17 bits;"
                        ".*16 bits; give it fewer bits .activation_bits"):  # fmt: skip
