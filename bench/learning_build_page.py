@@ -91,9 +91,9 @@ def _boards(found: Results) -> str:
         ])  # fmt: skip
     return (
         "## Learning: bitstreams\n\n`python -m bench \"learning: MODEL on BOARD\"`: `gategrad "
-        "trainer examples/MODEL.toml --board BOARD -o DIR`, link and clock included; cycles a "
-        "sample counted in Verilator, with every weight as golden's; the limit is that of "
-        "multipliers which never wait; in brackets what the plan estimated.\n\n"
+        "trainer examples/MODEL.toml --data DATA --board BOARD -o DIR`, link and clock included; "
+        "cycles a sample counted in Verilator, with every weight as golden's; the limit is that "
+        "of multipliers which never wait; in brackets what the plan estimated.\n\n"
         + table(["model and board", "fmax MHz", "multipliers", "cycles", "samples/s", "limit",
                  "useful", "LUTs", "FFs", "DSPs", "block RAMs"], rows)
         + f"\nIn place of what `[learn]` says: {'; '.join(_different())}.\n"
