@@ -27,7 +27,7 @@ COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 @data_option
 @board_option
 @click.option("-o", "--output", help="Folder to write the bitstream to; without: the plan alone.")
-@click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's, less on ECP5.")
+@click.option("--frequency", type=POSITIVE, help="MHz to aim for; default: the board's, ECP5: 4/5.")
 @click.option(
     "--multipliers", type=click.IntRange(1), help="At most; default: as many as can be routed."
 )

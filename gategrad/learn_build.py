@@ -28,8 +28,8 @@ from gategrad.verbs import SUMMARY, TRAINER_LINK, as_board
 #: Connections up to which nextpnr's first router finishes designs that learn: 118,703 take it five
 #: minutes on an 85F, 161,769 twenty.
 CONNECTIONS = 165_000
-#: What learns takes more of an ECP5 than what infers: its share of the clock to aim for. On an iCE40
-#: a clock that is out of reach leads to a better one than a clock just beyond it.
+#: What learns takes more of an ECP5 than what infers: its share of the clock to aim for. On iCE40 a
+#: clock that is out of reach leads to a better one than a clock just beyond it.
 SLOWER = 0.8
 
 
