@@ -207,13 +207,16 @@ def test_command_that_is_ended_says_where_its_weights_are(number, tmp_path, monk
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli_train, "Stages", Stages)
-    held = signal.getsignal(signal.SIGTERM)
+    held = {other: signal.getsignal(other) for other in (signal.SIGINT, signal.SIGTERM)}
     try:
+        # A job in the background is started with interrupts ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with pytest.raises(SystemExit) as stop:
             arguments = ["train", "net.toml", "--data", "digits", "-o", "out.npz"]
             cli.main([*arguments, "--backend", "numpy"])
     finally:
-        signal.signal(signal.SIGTERM, held)
+        for other, handler in held.items():
+            signal.signal(other, handler)
     assert stop.value.code == 130
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.startswith("gategrad: interrupted; what ")
