@@ -70,9 +70,10 @@ class LearnLinear(Component):
                of inputs
     ========== ===========================================================================
 
-    Placed alone, with inputs of 8 bits, weights and deltas of 16, no ``dx``: 64 inputs by 32 units,
-    pe=8, simd=1, batch 1 on UP5K: 2,540 cells, 8 SB_MAC16, 25 SB_RAM40, 48 MHz; 784 by 32, pe=8,
-    simd=2, batch 8 on a 45F, grade 6: 4,090 LUTs, 16 MULT18X18D, 79 DP16KD, 151 MHz.
+    Placed alone, with inputs of 8 bits, weights and deltas of 16, no ``dx``, rounded to nearest: 64
+    inputs by 32 units, pe=8, simd=1, batch 1 on UP5K: 2,594 cells, 8 SB_MAC16, 25 SB_RAM40, 44
+    MHz; 784 by 32, pe=8, simd=2, batch 8 on a 45F, grade 6: 3,957 LUTs, 16 MULT18X18D, 78 DP16KD,
+    146 MHz. Stochastic: 2,967 cells and 48 MHz, 4,515 LUTs and 136 MHz.
 
     ``spec``: forward; ``delta``, ``dx``: formats of the deltas that come and go; ``update``: None
     for a layer that stays as it is (without ``dx`` it takes no deltas at all); ``drop``: leaves out
