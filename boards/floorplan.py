@@ -9,7 +9,7 @@ want as well. Everything else follows them wherever they are.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,23 +38,23 @@ class Site(NamedTuple):
 def multiplier_sites(device: str) -> list[Site]:
     """The multiplier sites of ``device``, neighbours behind each other: column by column over all
     rows. Empty for devices that need no help."""
-    size = device.rpartition("-")[2]
-    return [
-        Site(column + offset, row, f"X{column + offset}/Y{row}/MULT18_{offset}")
-        for column in COLUMNS.get(size, ())
-        for row in MULTIPLIER_ROWS[size]
-        for offset in MULTIPLIERS
-    ]
+    return _sites(device, MULTIPLIER_ROWS, {offset: f"MULT18_{offset}" for offset in MULTIPLIERS})
 
 
 def memory_sites(device: str) -> list[Site]:
     """The block RAMs of ``device``, likewise."""
+    return _sites(device, MEMORY_ROWS, {offset: f"EBR{k}" for k, offset in enumerate(MEMORIES)})
+
+
+def _sites(
+    device: str, rows: Mapping[str, tuple[int, ...]], names: Mapping[int, str]
+) -> list[Site]:
     size = device.rpartition("-")[2]
     return [
-        Site(column + offset, row, f"X{column + offset}/Y{row}/EBR{place}")
+        Site(column + offset, row, f"X{column + offset}/Y{row}/{name}")
         for column in COLUMNS.get(size, ())
-        for row in MEMORY_ROWS[size]
-        for place, offset in enumerate(MEMORIES)
+        for row in rows[size]
+        for offset, name in names.items()
     ]
 
 
@@ -73,7 +73,7 @@ def place(netlist: Path, device: str) -> int:
         return 0
     memories, beside = _memories(cells, multipliers), memory_sites(device)
     # Side by side, or farther apart where they have many memories.
-    share = sum(map(len, memories.values())) / len(beside) / FULL
+    share = sum(len(blocks) for _, blocks in memories) / len(beside) / FULL
     apart = max(1, min(share, 1) * len(sites) / len(multipliers))
     bound = {name: sites[int(k * apart)] for k, name in enumerate(multipliers)}
     bound |= _nearby(memories, bound, beside)
@@ -83,27 +83,27 @@ def place(netlist: Path, device: str) -> int:
     return len(bound)
 
 
-def _memories(cells: dict[str, Any], multipliers: Iterable[str]) -> dict[str, list[str]]:
-    """Block RAMs by memory, of those whose layer has multipliers."""
-    layers = {_layer(name) for name in multipliers}
+def _memories(
+    cells: dict[str, Any], multipliers: Iterable[str]
+) -> list[tuple[str, list[str]]]:
+    """The block RAMs of every memory beside multipliers, and the layer that both belong to."""
+    layers = {f"{layer}.{part}": layer for layer in map(_layer, multipliers) for part in BESIDE}
     found = defaultdict(list)
     for name in _named(cells, "DP16KD"):
-        memory = name.rpartition(".block_")[0]
-        if any(memory == f"{layer}.{part}" for layer in layers for part in BESIDE):
-            found[memory].append(name)
-    return found
+        found[name.rpartition(".block_")[0]].append(name)
+    return [(layers[memory], blocks) for memory, blocks in found.items() if memory in layers]
 
 
 def _nearby(
-    memories: dict[str, list[str]], bound: dict[str, Site], sites: list[Site]
+    memories: list[tuple[str, list[str]]], bound: dict[str, Site], sites: list[Site]
 ) -> dict[str, Site]:
     """For every block RAM the nearest free site to the multiplier whose bits it holds."""
     lanes = defaultdict(list)
     for name, site in bound.items():
         lanes[_layer(name)].append(site)
     wanted = []
-    for memory, blocks in memories.items():
-        near = next(lanes[layer] for layer in lanes if memory.startswith(f"{layer}."))
+    for layer, blocks in memories:
+        near = lanes[layer]
         columns = 1 + max(_column(name) for name in blocks)
         for name in blocks:
             lane = near[int((_column(name) + 0.5) / columns * len(near))]
