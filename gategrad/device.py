@@ -114,7 +114,6 @@ class Device:
             raise GategradError("the weights of this board are fixed in its bitstream")
         self.link.load(self._image, told(progress, "loading weights"))
 
-
     def _write(self, image: bytes, progress: Progress) -> None:
         """Into the memories of a board that can be read, and compared."""
         self.link.load(image, told(progress, "loading weights"))

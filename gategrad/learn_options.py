@@ -9,6 +9,7 @@ from gategrad.golden.format import Format
 from gategrad.golden.loss import KINDS
 from gategrad.golden.update import UpdateRounding
 from gategrad.layers import BITS
+from gategrad.options import Training
 from gategrad.settings import Settings, key
 
 
@@ -89,8 +90,8 @@ class Learn(Settings):
         schedule = values.get("schedule", "constant")
         if values.get("nesterov") and not values.get("momentum"):
             return "nesterov has no meaning without momentum"
-        if values.get("patience") and not values.get("validation"):
-            return "patience has no meaning without validation, such as validation = 0.1"
+        if found := Training.problem(values):  # of patience, here as there
+            return found
         if values.get("factor", 0.5) != 0.5 and schedule != "step":
             return f'factor has no meaning with schedule = "{schedule}"; "step" takes it'
         if values.get("every", 1) != 1 and schedule == "constant":

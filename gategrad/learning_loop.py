@@ -26,11 +26,11 @@ from gategrad.learner import Learner
 from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
 from gategrad.learning_float import FloatLearner
-from gategrad.learning_formats import check_data, learning_model, quantised
+from gategrad.learning_formats import learning_model, quantised
 from gategrad.learning_initial import initial
 from gategrad.model import Model
 from gategrad.sim.compare import first_difference
-from gategrad.training import Epoch, accuracy, real_targets
+from gategrad.training import Epoch, accuracy, check_labels, real_targets
 
 BACKENDS = ("float", "numpy", "amaranth", "verilator", "netlist", "board")
 PIECE = 512  # samples between looks at the clock
@@ -107,7 +107,7 @@ def learn(
         raise GategradError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if resume and backend not in ("float", "numpy"):
         raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
-    check_data(network, settings, data)
+    check_labels(network, data)
     x, y = data.x_train[:samples], data.y_train[:samples]
     wanted = real_targets(network, data, settings.loss)
     values = wanted is not None

@@ -215,17 +215,9 @@ class Gradient(Component):
         # One sum waits, and what differs between lanes is added behind it.
         waits = self._summed - 2 - (pe > 1) - (simd > 1)
         m.d.sync += first.eq(delayed(m, place, waits, "place") + word)
-        for p, row in enumerate(self._spread(m, first, pe, UNIT_STEP)):
-            for s, value in enumerate(self._spread(m, row, simd, COLUMN_STEP)):
+        for p, row in enumerate(_spread(m, first, pe, UNIT_STEP)):
+            for s, value in enumerate(_spread(m, row, simd, COLUMN_STEP)):
                 m.d.comb += self.updater.noise[p * simd + s].eq(value)
-
-    def _spread(self, m: Module, first: Signal, count: int, step: int) -> list[Signal]:
-        """``first`` plus multiples of ``step``, a cycle later; one alone is there at once."""
-        if count == 1:
-            return [first]
-        found = [Signal(16, name=f"{first.name}_{k}", reset_less=True) for k in range(count)]
-        m.d.sync += [value.eq(first + k * step) for k, value in enumerate(found)]
-        return found
 
     def _count(self, m: Module, valid: Value) -> None:
         """How many weights of a tile saturated and how many stayed, ``_counts`` cycles later."""
@@ -240,3 +232,12 @@ class Gradient(Component):
             m.d.comb += getattr(self, name).eq(tree(m, parts, name))
         counting = delayed(m, valid, self._counts, "counted", reset_less=False)
         m.d.comb += self.counting.eq(counting)
+
+
+def _spread(m: Module, first: Signal, count: int, step: int) -> list[Signal]:
+    """``first`` plus multiples of ``step``, a cycle later; one alone is there at once."""
+    if count == 1:
+        return [first]
+    found = [Signal(16, name=f"{first.name}_{k}", reset_less=True) for k in range(count)]
+    m.d.sync += [value.eq(first + k * step) for k, value in enumerate(found)]
+    return found
