@@ -96,16 +96,16 @@ def _boards(found: Results) -> str:
         "of multipliers which never wait; in brackets what the plan estimated.\n\n"
         + table(["model and board", "fmax MHz", "multipliers", "cycles", "samples/s", "limit",
                  "useful", "LUTs", "FFs", "DSPs", "block RAMs"], rows)
-        + f"\nIn place of what `[learn]` says: {'; '.join(_different())}.\n"
+        + f"\nIn place of what `[learn]` says: {'; '.join(_different(found))}.\n"
     )  # fmt: skip
 
 
-def _different() -> list[str]:
+def _different(found: Results) -> list[str]:
     """The settings of builds that are not those of their example."""
+    builds = {named(*build).removeprefix("learning: "): build[2] for build in BUILDS}
     return [
-        f"{named(*build).removeprefix('learning: ')}: "
-        + ", ".join(f"`{key} = {value!r}`" for key, value in build[2].items())
-        for build in BUILDS if build[2]
+        f"{name}: " + ", ".join(f"`{key} = {value!r}`" for key, value in builds[name].items())
+        for name in found if builds.get(name)
     ]  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from gategrad.learning_formats import learning_model
 #: Networks of examples/, boards, and what differs from [learn]: multipliers of an iCE40UP5K take 16
 #: bits, with a sign and the 1.0 that biases have for an input; gradients of batches do not fit it,
 #: nor do sigmoids of more than 10 bits, which are chords and not tables, with a generator of noise.
-#: Digits by batches of one, which want a lower rate, learn as well in narrower formats (97.2 %, as
-#: floating point), which leave room for another multiplier.
+#: Digits by batches of one want a lower rate, and learn in narrower formats as well as in floating
+#: point (97.2 %).
 BUILDS: list[tuple[str, str, dict[str, Any]]] = [
     ("mnist", "ulx3s-85f", {}),
     ("mnist", "ulx3s-85f", {"batch": 1}),
