@@ -21,9 +21,9 @@ from gategrad.golden.lookup import LookupSpec
 from gategrad.golden.pool import PoolSpec
 
 
-def activation(spec: ActivationSpec, params, x) -> np.ndarray:
+def activation(spec: ActivationSpec, params, x, **tally) -> np.ndarray:
     """An activation has no parameters."""
-    return golden_activation.forward(spec, x)
+    return golden_activation.forward(spec, x, **tally)
 
 
 def lookup(spec: LookupSpec, params, x) -> np.ndarray:
@@ -31,19 +31,19 @@ def lookup(spec: LookupSpec, params, x) -> np.ndarray:
     return golden_lookup.forward(spec, x)
 
 
-def pool(spec: PoolSpec, params, x) -> np.ndarray:
+def pool(spec: PoolSpec, params, x, **tally) -> np.ndarray:
     """A pooling has no parameters."""
-    return golden_pool.forward(spec, x)
+    return golden_pool.forward(spec, x, **tally)
 
 
-def add(spec: AddSpec, params, a, b) -> np.ndarray:
+def add(spec: AddSpec, params, a, b, **tally) -> np.ndarray:
     """An addition has no parameters."""
-    return golden_add.forward(spec, a, b)
+    return golden_add.forward(spec, a, b, **tally)
 
 
-def concatenate(spec: ConcatenateSpec, params, *inputs) -> np.ndarray:
+def concatenate(spec: ConcatenateSpec, params, *inputs, **tally) -> np.ndarray:
     """A concatenation has no parameters."""
-    return golden_concatenate.forward(spec, *inputs)
+    return golden_concatenate.forward(spec, *inputs, **tally)
 
 
 def grey(spec: GreySpec, params, x) -> np.ndarray:

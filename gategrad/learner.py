@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from gategrad.errors import GategradError
-from gategrad.golden import conv, dense, dropconnect, dropout, loss, update
-from gategrad.golden.format import round_shift, saturate
+from gategrad.golden import conv, dense, dropconnect, dropout, loss, requantise, update
+from gategrad.golden.format import saturate
 from gategrad.golden.noise import Noise
 from gategrad.golden.update import UpdateRounding
 from gategrad.graph import INPUT
 from gategrad.learning import Learning, without_dropout
-from gategrad.learning_counters import Counters
+from gategrad.learning_counters import Counters, tensor_names
 from gategrad.model import ELEMENTS, Model, Node
 from gategrad.operations import OPERATIONS
 
@@ -76,6 +76,7 @@ class Learner:
         self._back = {op: row.backward.load() for op, row in rows.items() if row.backward}
         takes = [source for node in learning.model.nodes for source in node.inputs]
         self._forks = {source for source in takes if takes.count(source) > 1}
+        self._counted = set(tensor_names(learning))
 
     def step(self, x, targets) -> Step:
         """Take samples in their order, and update after every ``batch`` of those with a label.
@@ -188,7 +189,10 @@ class Learner:
             none = np.zeros(0, np.int64)
             return values[output], none, none.astype(bool)
         seen = values if count == len(x) else {n: v[learns] for n, v in values.items()}
-        delta, lost, right = loss.forward(learning.loss, seen[output], targets[learns])
+        delta, lost, right = loss.forward(
+            learning.loss, seen[output], targets[learns],
+            tally=counters.tensors[f"{output}.delta"],
+        )  # fmt: skip
         counters.learned += count
         counters.loss += int(lost.sum())
         counters.right += int(right.sum())
@@ -199,30 +203,27 @@ class Learner:
         return values[output], lost, right
 
     def _forward(self, node: Node, inputs: list[np.ndarray], learns: np.ndarray) -> np.ndarray:
-        """Golden's own forward; what a layer of weights loses is counted on the way."""
-        tally = self.counters.tensors[node.name]
+        """Golden's own forward; what rounding and saturation do is counted on the way."""
         params, spec = self.params.get(node.name, {}), node.spec
-        if node.op in _ACCUMULATE and self.learning.needs_delta(node.name):
+        if node.name not in self._counted:
+            return self._golden[node.op](spec, params, *inputs)
+        tally = self.counters.tensors[node.name]
+        if node.op in _ACCUMULATE:
             # Those that deltas go through are requantised by shift, and nothing else.
             (x,) = inputs
             acc = _ACCUMULATE[node.op](spec, params, x)
             if node.name in self.learning.drops and learns.any():
                 acc[learns] = self._masked_sums(node, params, x[learns])
-            form = spec.requantise
-            rounded = round_shift(acc, form.shift, form.rounding)
-            tally.count(acc, rounded, form.out)
-            y = saturate(rounded, form.out).reshape(len(acc), -1)
+            y = requantise.forward(spec.requantise, acc, tally).reshape(len(acc), -1)
             if node.name in self.learning.drops:
                 drop = self.learning.drops[node.name]
-                y[learns] = dropconnect.scaled(drop, y[learns], form.out, tally)
+                y[learns] = dropconnect.scaled(drop, y[learns], spec.out, tally)
             return y
         if node.op == "dropout":
             out, kept = dropout.forward(spec, inputs[0], self.masks[node.name], learns, tally)
             self._kept[node.name] = kept[learns]
             return out
-        out = self._golden[node.op](spec, params, *inputs)
-        tally.elements += out.size
-        return out
+        return self._golden[node.op](spec, params, *inputs, tally=tally)
 
     def _masked_sums(self, node: Node, params, x: np.ndarray) -> np.ndarray:
         """Of samples that learn, each with the weights that are not left out."""
@@ -236,12 +237,7 @@ class Learner:
     def _backward(self, values: dict[str, np.ndarray], delta: np.ndarray) -> None:
         """Deltas from the output back; gradients are added to those of the batch."""
         learning, tensors = self.learning, self.counters.tensors
-        output = learning.model.output.name
-        fmt = learning.deltas[output]
-        tally = tensors[f"{output}.delta"]
-        tally.elements += delta.size
-        tally.saturated += int(((delta == fmt.max) | (delta == fmt.min)).sum())
-        deltas = {output: delta}
+        deltas = {learning.model.output.name: delta}
         for node in reversed(learning.model.nodes):
             name = node.name
             if name not in deltas:

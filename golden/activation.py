@@ -18,6 +18,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from gategrad.golden.format import Format, Rounding, round_shift, saturate
+from gategrad.golden.tally import Tally
 
 METHODS = ("arithmetic", "table", "interpolate")
 MAX_TABLE_BITS = 10  # automatically chosen tables have up to 1,024 entries
@@ -273,11 +274,15 @@ def _chords(function, x, out, slope, derivative, segment_bits) -> tuple[np.ndarr
     return values[:-1] + (1 << (GUARD - 1)), np.diff(values)
 
 
-def forward(spec: ActivationSpec, x) -> np.ndarray:
-    """The activation (or derivative) of integers ``x`` of format ``spec.x``, of any shape."""
+def forward(spec: ActivationSpec, x, tally: Tally | None = None) -> np.ndarray:
+    """The activation (or derivative) of integers ``x`` of format ``spec.x``, of any shape.
+
+    ``tally`` counts where there is a value beyond the format that a function could be held to: of
+    relu and leaky_relu.
+    """
     x = np.asarray(x, dtype=np.int64)
     if spec.method == "arithmetic":
-        return _arithmetic(spec, x)
+        return _arithmetic(spec, x, tally)
     at = spec.clamp(x)
     if spec.method == "table":
         return spec.table()[at]
@@ -287,11 +292,14 @@ def forward(spec: ActivationSpec, x) -> np.ndarray:
     return saturate((base[segment] + (rise[segment] * along >> drop)) >> GUARD, spec.out)
 
 
-def _arithmetic(spec: ActivationSpec, x) -> np.ndarray:
+def _arithmetic(spec: ActivationSpec, x, tally: Tally | None) -> np.ndarray:
     if spec.derivative:
         return np.where(x > 0, *spec.slopes)
     multiplier, shift = spec.alpha if spec.function == "leaky_relu" else (0, 0)
     drop = spec.x.frac - spec.out.frac
     above = round_shift(np.maximum(x, 0), drop, Rounding.NEAREST)
     below = round_shift(np.minimum(x, 0) * multiplier, drop + shift, Rounding.NEAREST)
-    return saturate(np.where(x > 0, above, below), spec.out)
+    rounded = np.where(x > 0, above, below)
+    if tally is not None:
+        tally.count(x if multiplier else np.maximum(x, 0), rounded, spec.out)
+    return saturate(rounded, spec.out)

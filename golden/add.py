@@ -7,6 +7,7 @@ import numpy as np
 from gategrad.golden import requantise
 from gategrad.golden.format import ADDED, Format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def acc_format(a: Format, b: Format, factors: tuple[int, ...] = ()) -> Format:
     return Format.for_range(a.min * fa + b.min * fb, a.max * fa + b.max * fb, max(a.frac, b.frac))
 
 
-def forward(spec: AddSpec, a, b) -> np.ndarray:
-    """Samples x size, twice -> samples x size, int64."""
+def forward(spec: AddSpec, a, b, tally: Tally | None = None) -> np.ndarray:
+    """Samples x size, twice -> samples x size, int64; ``tally`` counts them."""
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
     fa, fb = spec.coefficients
-    return requantise.forward(spec.requantise, a * fa + b * fb)
+    return requantise.forward(spec.requantise, a * fa + b * fb, tally)

@@ -9,7 +9,8 @@ own. Every function here has the signature ::
 
 ``params``: as of a model; ``inputs``, ``output``: what forward took and gave, int64, samples x
 elements; ``delta``: at the output, in ``delta_format``; ``dx_formats``: of the deltas at the
-inputs, None where none is needed; ``tallies``: a :class:`Tally` an input, or None, which counts.
+inputs, None where none is needed; ``tallies``: a :class:`~gategrad.golden.tally.Tally` an input,
+or None, which counts.
 
 Sums are exact and rounded once, to nearest (halves up), and saturate. G is the exact sum over the
 samples, with ``delta_format.frac + x.frac`` fraction bits; that of the bias is made to have as
@@ -19,7 +20,6 @@ addition is a ReLU: where it is 0 no delta passes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -31,43 +31,15 @@ from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec
 from gategrad.golden.exact import matmul
-from gategrad.golden.format import Format, Rounding, round_shift, saturate
+from gategrad.golden.format import Format
 from gategrad.golden.pool import PoolSpec
+from gategrad.golden.tally import Tally, settle
 from gategrad.golden.window import WindowSpec, cropped, taps, windows
 
 Formats = Sequence[Format | None]
 Answer = tuple[tuple[np.ndarray | None, ...], dict[str, np.ndarray]]
 #: Bits of f', unsigned: with a sign bit it is an operand of 16 bits.
 DERIVATIVE_BITS = 15
-
-
-@dataclass
-class Tally:
-    """What rounding and saturation did to a tensor: ``elements`` seen, how many were ``saturated``
-    (beyond their format), how many ``underflowed`` (0, and were not before they were rounded)."""
-
-    elements: int = 0
-    saturated: int = 0
-    underflowed: int = 0
-
-    def count(self, exact: np.ndarray, rounded: np.ndarray, fmt: Format) -> None:
-        """``rounded``: before it saturates to ``fmt``. Below an unsigned format is no saturation,
-        but a ReLU."""
-        beyond = rounded > fmt.max
-        if fmt.signed:
-            beyond |= rounded < fmt.min
-        self.elements += exact.size
-        self.saturated += int(np.count_nonzero(beyond))
-        lost = (rounded == 0) & (exact != 0 if fmt.signed else exact > 0)
-        self.underflowed += int(np.count_nonzero(lost))
-
-
-def settle(exact: np.ndarray, shift: int, fmt: Format, tally: Tally | None = None) -> np.ndarray:
-    """``saturate(round(exact / 2**shift))`` in ``fmt``: what every delta is made by."""
-    rounded = round_shift(exact, shift, Rounding.NEAREST)
-    if tally is not None:
-        tally.count(exact, rounded, fmt)
-    return saturate(rounded, fmt)
 
 
 def rectified(out: Format, output: np.ndarray, delta: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from gategrad.golden import requantise
 from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,11 @@ class ConcatenateSpec:
         return self.pixels * sum(self.channels)
 
 
-def forward(spec: ConcatenateSpec, *inputs) -> np.ndarray:
-    """Samples x (pixels * channels[k]) each -> samples x (pixels * all channels), int64."""
+def forward(spec: ConcatenateSpec, *inputs, tally: Tally | None = None) -> np.ndarray:
+    """Samples x (pixels * channels[k]) each -> samples x (pixels * all channels), int64; ``tally``
+    counts them."""
     parts = [
-        requantise.forward(r, x).reshape(len(x), spec.pixels, channels)
+        requantise.forward(r, x, tally).reshape(len(x), spec.pixels, channels)
         for r, x, channels in zip(spec.requantise, inputs, spec.channels, strict=True)
     ]
     return np.concatenate(parts, axis=-1).reshape(len(parts[0]), -1)

@@ -36,10 +36,11 @@ from typing import Any
 import numpy as np
 
 from gategrad.golden import dropout
-from gategrad.golden.backward import Answer, Formats, Tally
+from gategrad.golden.backward import Answer, Formats
 from gategrad.golden.dropout import MAX_SHIFT
 from gategrad.golden.format import Format, Rounding, round_shift, saturate
 from gategrad.golden.noise import BITS
+from gategrad.golden.tally import Tally
 from gategrad.golden.update import COLUMN_STEP, UNIT_STEP
 
 HASH_BITS, MASK_BITS = 16, 10

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gategrad.golden.backward import Answer, Formats, Tally, settle
+from gategrad.golden.backward import Answer, Formats
 from gategrad.golden.format import Format, Rounding, round_shift, saturate
 from gategrad.golden.noise import BITS, Noise
+from gategrad.golden.tally import Tally, settle
 
 #: Bits of a threshold that :func:`dropping` uses: comparing more of a word costs more.
 SHARE_BITS = 16

@@ -23,8 +23,9 @@ import numpy as np
 
 from gategrad.golden import activation, softmax
 from gategrad.golden.activation import ActivationSpec
-from gategrad.golden.format import Format, Rounding, round_shift, saturate
+from gategrad.golden.format import Format, Rounding, round_shift
 from gategrad.golden.softmax import SoftmaxSpec
+from gategrad.golden.tally import Tally, settle
 
 KINDS = (
     "squared_error", "sigmoid_cross_entropy", "softmax_cross_entropy", "hinge", "perceptron",
@@ -125,18 +126,27 @@ class LossSpec:
         return tuple(int(n) for n in np.rint(np.log1p(np.exp(-v)) * (1 << LOG_FRAC)))
 
 
-def forward(spec: LossSpec, y, target, learn=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def forward(
+    spec: LossSpec, y, target, learn=None, tally: Tally | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Deltas samples x classes; losses (of ``spec.loss_format``) and "right", one a sample.
 
     ``y``: outputs, samples x classes (or any shape of as many elements); ``target``: labels, or for
     squared_error also what the outputs are to be, samples x classes of format ``spec.x``;
-    ``learn``: which samples do; of the others deltas and losses are 0 and nothing is right.
+    ``learn``: which samples do; of the others deltas and losses are 0 and nothing is right;
+    ``tally`` counts deltas.
 
     Raises ``ValueError`` for labels outside the classes and targets of another shape.
     """
     y = np.asarray(y, np.int64).reshape(-1, spec.classes)
     target = np.asarray(target, np.int64)
     learn = np.ones(len(y), bool) if learn is None else np.asarray(learn, bool)
+
+    def settled(d, frac: int) -> np.ndarray:
+        """Deltas, from exact ones with ``frac`` bits behind the point."""
+        exact = np.where(learn[:, None], d, 0)
+        return settle(exact, frac - spec.delta.frac, spec.delta, tally)
+
     if target.ndim == 1:
         last = max(spec.classes, 2) - 1
         if len(target) != len(y):
@@ -146,7 +156,7 @@ def forward(spec: LossSpec, y, target, learn=None) -> tuple[np.ndarray, np.ndarr
             raise ValueError(f"label {target[at]} of sample {at} is not one of 0 to {last}")
         labels = np.where(learn, target, 0)
         hit = labels[:, None] == (1 if spec.classes == 1 else np.arange(spec.classes))
-        delta, loss = _RULES[spec.kind](spec, y, hit)
+        delta, loss = _RULES[spec.kind](spec, y, hit, settled)
     else:
         if spec.kind != "squared_error":
             raise ValueError(f"{spec.kind} takes a label a sample, not {target.ndim}-D targets")
@@ -155,9 +165,9 @@ def forward(spec: LossSpec, y, target, learn=None) -> tuple[np.ndarray, np.ndarr
         if not spec.x.holds(target[learn]):
             raise ValueError(f"targets are outside the format {spec.x} of the outputs")
         labels = classify(spec, target)
-        delta, loss = _squared_error(spec, y, target)
+        delta, loss = _squared_error(spec, y, target, settled)
     right = learn & (classify(spec, y) == labels)
-    return np.where(learn[:, None], delta, 0), np.where(learn, loss, 0), right
+    return delta, np.where(learn, loss, 0), right
 
 
 def classify(spec: LossSpec, y) -> np.ndarray:
@@ -167,20 +177,19 @@ def classify(spec: LossSpec, y) -> np.ndarray:
     return y.argmax(axis=1)
 
 
-def _to_delta(spec: LossSpec, d, frac: int) -> np.ndarray:
-    return saturate(round_shift(d, frac - spec.delta.frac, Rounding.NEAREST), spec.delta)
+# A rule takes the outputs, which of them is the class's, and what makes deltas.
 
 
-def _squared_error(spec: LossSpec, y, target):
-    delta = _to_delta(spec, y - target, spec.x.frac)
+def _squared_error(spec: LossSpec, y, target, settled):
+    delta = settled(y - target, spec.x.frac)
     return delta, (delta * delta).sum(axis=1)
 
 
-def _squared_error_of_labels(spec: LossSpec, y, hit):
-    return _squared_error(spec, y, hit * spec.one)
+def _squared_error_of_labels(spec: LossSpec, y, hit, settled):
+    return _squared_error(spec, y, hit * spec.one, settled)
 
 
-def _sigmoid_cross_entropy(spec: LossSpec, y, hit):
+def _sigmoid_cross_entropy(spec: LossSpec, y, hit, settled):
     f = activation.forward(spec.sigmoid, y)
     frac = spec.sigmoid.out.frac
     v, (whole, bits) = np.abs(y), SOFTPLUS
@@ -188,21 +197,21 @@ def _sigmoid_cross_entropy(spec: LossSpec, y, hit):
     up = spec.loss_format.frac
     wrong = np.where(hit == (y < 0), v, 0) << up - spec.x.frac
     loss = wrong + (np.array(spec.softplus)[at] << up - LOG_FRAC)
-    return _to_delta(spec, f - (hit.astype(np.int64) << frac), frac), loss.sum(axis=1)
+    return settled(f - (hit.astype(np.int64) << frac), frac), loss.sum(axis=1)
 
 
-def _softmax_cross_entropy(spec: LossSpec, y, hit):
+def _softmax_cross_entropy(spec: LossSpec, y, hit, settled):
     below, exp = softmax.exponentials(spec.softmax, y)
     total = 1 + exp.sum(axis=1)
     p = exp * softmax.reciprocal(total)[:, None]
     frac = softmax.PRODUCT_FRAC
-    delta = _to_delta(spec, p - (hit.astype(np.int64) << frac), frac)
+    delta = settled(p - (hit.astype(np.int64) << frac), frac)
     up = spec.loss_format.frac
     log = softmax.logarithm(spec.softmax, total) << up - LOG_FRAC
     return delta, ((below * hit).sum(axis=1) << up - spec.x.frac) + log
 
 
-def _hinge(spec: LossSpec, y, hit):
+def _hinge(spec: LossSpec, y, hit, settled):
     if spec.classes == 1:
         sign = np.where(hit, 1, -1)
         margin = np.maximum(0, spec.one - sign * y)
@@ -210,12 +219,12 @@ def _hinge(spec: LossSpec, y, hit):
     else:
         margin = np.maximum(0, y - (y * hit).sum(axis=1, keepdims=True) + spec.one) * ~hit
         d = (margin > 0) - hit * (margin > 0).sum(axis=1, keepdims=True)
-    return _to_delta(spec, d, 0), margin.sum(axis=1)
+    return settled(d, 0), margin.sum(axis=1)
 
 
-def _perceptron(spec: LossSpec, y, hit):
+def _perceptron(spec: LossSpec, y, hit, settled):
     d = (y > 0).astype(np.int64) - hit
-    return _to_delta(spec, d, 0), (d * y).sum(axis=1)
+    return settled(d, 0), (d * y).sum(axis=1)
 
 
 _RULES = {

@@ -7,6 +7,7 @@ import numpy as np
 from gategrad.golden import requantise
 from gategrad.golden.format import ADDED, Format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.golden.window import WindowSpec, windows
 
 
@@ -61,10 +62,11 @@ def sum_format(x: Format, terms: int) -> Format:
     return Format.for_range(x.min * terms, x.max * terms, x.frac)
 
 
-def forward(spec: PoolSpec, x) -> np.ndarray:
-    """Samples x (height * width * channels) -> samples x (pixels * channels), int64."""
+def forward(spec: PoolSpec, x, tally: Tally | None = None) -> np.ndarray:
+    """Samples x (height * width * channels) -> samples x (pixels * channels), int64; ``tally``
+    counts sums, as maxima lose nothing."""
     seen = windows(spec.window, np.asarray(x, np.int64), spec.padding)
     out = seen.max(axis=(3, 4)) if spec.kind == "max" else seen.sum(axis=(3, 4))
     if spec.requantise is not None:
-        out = requantise.forward(spec.requantise, out)
+        out = requantise.forward(spec.requantise, out, tally)
     return out.reshape(len(out), -1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gategrad.golden.format import ADDED, Format, Rounding, round_shift
+from gategrad.golden.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,12 @@ class RequantiseSpec:
         return max(width, widest) + bool(self.offsets)
 
 
-def forward(spec: RequantiseSpec, acc) -> np.ndarray:
-    """Requantise ``acc`` (int64, channels last) to ``spec.out``."""
+def forward(spec: RequantiseSpec, acc, tally: Tally | None = None) -> np.ndarray:
+    """Requantise ``acc`` (int64, channels last) to ``spec.out``.
+
+    ``tally`` counts; raises ``ValueError`` for one where 0 is not zero or the ends are not those
+    of the format.
+    """
     acc = np.asarray(acc, dtype=np.int64)
     if spec.multipliers:
         acc = acc * np.asarray(spec.multipliers, dtype=np.int64)
@@ -90,4 +95,9 @@ def forward(spec: RequantiseSpec, acc) -> np.ndarray:
     if spec.offsets:
         acc, shift = round_shift(acc, min(0, shift), spec.rounding), max(0, shift)
         acc = acc + np.asarray(spec.offsets, dtype=np.int64)
-    return np.clip(round_shift(acc, shift, spec.rounding) + spec.zero_point, *spec.ends)
+    rounded = round_shift(acc, shift, spec.rounding)
+    if tally is not None:
+        if spec.zero_point or spec.offsets or spec.ends != (spec.out.min, spec.out.max):
+            raise ValueError("what has zero points, offsets or ends of its own is not counted")
+        tally.count(acc, rounded, spec.out)
+    return np.clip(rounded + spec.zero_point, *spec.ends)

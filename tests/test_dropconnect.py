@@ -6,13 +6,13 @@ from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
 from gategrad.golden import dense, dropconnect
-from gategrad.golden.backward import Tally
 from gategrad.golden.backward import dense as dense_back
 from gategrad.golden.dense import DenseSpec
 from gategrad.golden.dropconnect import DropConnectSpec, dropping, mask
 from gategrad.golden.format import Format
 from gategrad.golden.noise import Noise
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.golden.update import COLUMN_STEP, UNIT_STEP
 from gategrad.hdl.dropconnect import WeightMask
 from gategrad.hdl.technology import ECP5, ICE40UP

@@ -7,10 +7,10 @@ import pytest
 from support import run_streams
 
 from gategrad.golden import dropout
-from gategrad.golden.backward import Tally
 from gategrad.golden.dropout import DropoutSpec, dropping
 from gategrad.golden.format import Format
 from gategrad.golden.noise import Noise
+from gategrad.golden.tally import Tally
 from gategrad.hdl.dropout import Dropout
 from gategrad.hdl.multiplier import signed_digits
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE

@@ -14,6 +14,7 @@ from gategrad.golden.noise import Noise
 from gategrad.golden.update import update_noise
 from gategrad.graph import Learn
 from gategrad.learner import NO_LABEL, Learner
+from gategrad.learning_counters import tensor_names
 from gategrad.losses import LOSSES, targets
 
 
@@ -206,8 +207,8 @@ def test_counters():
     learner.step(data.x_train, data.y_train)
     table = learner.counters.table()
     assert table["learned"] == 64 and table["updates"] == 8 and table["inferred"] == 0
-    assert set(table["tensors"]) == {
-        "a", "b", "sum", "pool", "out", "a.delta", "b.delta", "sum.delta", "pool.delta",
+    assert set(table["tensors"]) == set(tensor_names(made)) == {
+        "a", "b", "sum", "out", "a.delta", "b.delta", "sum.delta", "pool.delta",
         "out.delta", "a.weight", "b.weight", "out.weight",
     }  # fmt: skip
     assert table["tensors"]["a"]["elements"] == 64 * 6 * 6 * 4
