@@ -13,6 +13,7 @@ from gategrad.cli_options import (
     model_argument,
     port_options,
     samples_option,
+    save_model,
     writable_if_given,
 )
 from gategrad.console import Stages, err, out
@@ -132,7 +133,7 @@ def weights(
             device.load_weights(model, stages)
         model = device.weights(stages)
     if output:
-        model.save(output)
+        save_model(model, output)
     answer = {"loaded": load, "model": output, "hash": model.hash}
     if as_json:
         emit(answer)

@@ -12,8 +12,10 @@ import click
 from gategrad.boards.top import TRANSPORTS
 from gategrad.data import KNOWN
 from gategrad.errors import GategradError
+from gategrad.files import check_writable, save_elsewhere
 from gategrad.graph import Network
 from gategrad.loading import Preprocessing, load_model, parse_shape
+from gategrad.model import Model
 
 POSITIVE = click.FloatRange(0, min_open=True)
 
@@ -39,8 +41,7 @@ calibrating_data = click.option(
 
 def writable(context: click.Context, option: click.Parameter, path: str) -> str:
     """Refuse a file that cannot be written: said before the work, not after."""
-    if Path(path).is_dir() or not Path(path).parent.is_dir():
-        raise GategradError(f"{path}: cannot be written: not a file in a folder that exists")
+    check_writable(path)
     return path
 
 
@@ -54,6 +55,15 @@ def writable_if_given(
 model_output_option = click.option(
     "-o", "--output", required=True, callback=writable, help="MODEL file to write (.npz)."
 )
+
+
+def save_model(model: Model, path: str) -> None:
+    """Write MODEL; where that fails after all, somewhere else, which the error names."""
+    try:
+        model.save(path)
+    except GategradError as error:
+        found = save_elsewhere(path, model.save, error)
+        raise GategradError(f"{error}; the model is in {found}") from None
 
 
 def emit(answer: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from gategrad.cli_options import (
     emit,
     model_argument,
     model_output_option,
+    save_model,
 )
 from gategrad.console import Stages, out
 from gategrad.model import Model
@@ -60,7 +61,7 @@ def quantise(
             model, data, accuracy_drop=accuracy_drop, weight_bits=weight_bits,
             activation_bits=activation_bits, scale=scale, progress=stages,
         )  # fmt: skip
-    found.model.save(output)
+    save_model(found.model, output)
     if plot:
         found.plot(plot)
     if not as_json:

@@ -11,6 +11,7 @@ from gategrad.cli_options import (
     emit,
     model_output_option,
     port_options,
+    save_model,
     writable_if_given,
 )
 from gategrad.console import Stages, err, out, table
@@ -89,7 +90,7 @@ def train(
                 warn=warn, **{k: v for k, v in where.items() if v is not None},
             )  # fmt: skip
             model = run.model
-    model.save(output)
+    save_model(model, output)
     for note in run.notes if run else ():
         if note not in told:
             warn(note)

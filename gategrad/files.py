@@ -17,6 +17,7 @@ import numpy as np
 from gategrad.errors import GategradError
 
 LIMIT = 1 << 31  # bytes that one file may unpack to
+ELSEWHERE = (None, "/var/tmp", "~", ".")  # None: what TMPDIR says, or the system
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
@@ -91,9 +92,52 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomic(path, write)
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise :class:`GategradError` if no file can be written there: before the work, not after."""
+    path = Path(path)
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise GategradError(f"{path}: cannot be written: not a file in a folder that exists")
+        if not _is_device(path):
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise GategradError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def save_elsewhere(path: str | Path, save: Callable[[Path], None], error: GategradError) -> Path:
+    """Let ``save`` write what ``path`` did not take into a new folder for what is temporary, or
+    wherever there is room; returns where. Raises ``error``, that of ``path``, if nowhere is."""
+    for folder in ELSEWHERE:
+        try:
+            at = folder and os.path.expanduser(folder)
+            made = Path(tempfile.mkdtemp(prefix="gategrad-", dir=at)).absolute()
+        except OSError:
+            continue
+        found = made / Path(path).name
+        try:
+            save(found)
+        except GategradError:
+            made.rmdir()
+        else:
+            return found
+    raise error
+
+
+def _is_device(path: Path) -> bool:
+    """/dev/null, a pipe: what is written to, and not replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 def write_atomic(path: str | Path, write: Callable[[IO[bytes]], None]) -> None:
     """Write a temporary file beside ``path``, then rename it: whole, or not at all."""
     path = Path(path)
+    if _is_device(path):
+        try:
+            with path.open("wb") as stream:
+                write(stream)
+        except OSError as error:
+            raise GategradError(f"{path}: cannot be written: {error.strerror}") from None
+        return
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

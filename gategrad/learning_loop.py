@@ -21,6 +21,7 @@ from gategrad.boards.build import no_progress
 from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, split
 from gategrad.errors import GategradError
+from gategrad.files import save_elsewhere
 from gategrad.graph import Learn, Network
 from gategrad.learner import Learner
 from gategrad.learning import Learning, without_dropout
@@ -241,7 +242,10 @@ class _Loop:
         where; nothing if there is nothing, or nowhere."""
         if path is None or not self.samples:
             return ""
-        self.at.save(path)
+        try:
+            self.at.save(path)
+        except GategradError as error:
+            path = save_elsewhere(path, self.at.save, error)
         backend = " --backend numpy" if self.device else ""
         return (
             f"what {self.samples:,} samples have taught is in {path}, to go on from with"
