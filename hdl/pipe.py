@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 
 from gategrad.golden.format import Format
 
@@ -12,21 +12,40 @@ def saturate(value: Value, out: Format, low: int, high: int) -> Value:
 
     One LUT a bit, and the comparison (of the bits above ``out``) of each end that can be exceeded.
     """
-    width = out.width
-    if len(value) < width + 1:
-        value = Cat(value, value[-1].replicate(width + 1 - len(value))).as_signed()
+    width, value = out.width, _extended(value, out)
     negative = value[-1]
     if not out.signed:
         bits = value[:width]
         if high > out.max:
-            bits = bits | value[width:-1].any().replicate(width)
+            bits = bits | _beyond(value, out).replicate(width)
         return bits & (~negative).replicate(width) if low < 0 else bits
     if low >= out.min and high <= out.max:
         return value[:width].as_signed()
-    # Inside, every bit above `out` equals its sign; beyond, all bits but the sign are its opposite.
-    beyond = (value[width - 1 : -1] ^ negative.replicate(len(value) - width)).any()
-    bits = Mux(beyond, (~negative).replicate(width - 1), value[: width - 1])
+    bits = Mux(_beyond(value, out), (~negative).replicate(width - 1), value[: width - 1])
     return Cat(bits, negative).as_signed()
+
+
+def exceeds(value: Value, out: Format, low: int, high: int) -> Value:
+    """Whether :func:`saturate` changes ``value``; but below an unsigned format is a ReLU."""
+    if high <= out.max and (low >= out.min or not out.signed):
+        return Const(0)
+    value = _extended(value, out)
+    beyond = _beyond(value, out)
+    return beyond if out.signed or low >= 0 else beyond & ~value[-1]
+
+
+def _extended(value: Value, out: Format) -> Value:
+    """Signed ``value`` with a bit above ``out`` at least."""
+    missing = out.width + 1 - len(value)
+    return Cat(value, value[-1].replicate(missing)).as_signed() if missing > 0 else value
+
+
+def _beyond(value: Value, out: Format) -> Value:
+    """Whether ``value`` is outside ``out``; of an unsigned one, if ``value`` is not negative."""
+    if not out.signed:
+        return value[out.width : -1].any()
+    # Inside, every bit above `out` equals its sign; beyond, all bits but the sign are its opposite.
+    return (value[out.width - 1 : -1] ^ value[-1].replicate(len(value) - out.width)).any()
 
 
 def greater(a: Value, b: Value) -> Value:

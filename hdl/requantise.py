@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from math import ceil
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,7 @@ from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.channel_table import ChannelTable, Constants, table_cost
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, saturation
+from gategrad.hdl.events import Losses, nearest
 from gategrad.hdl.multiplier import (
     SerialMultiplier,
     multiply,
@@ -50,11 +51,14 @@ class Requantise(Component):
     ``spec``: formats and arithmetic; ``bias``: an integer a channel in ``spec.acc``, or None;
     ``loadable``: others can take their place at run time, through ``biases`` (rows of
     :attr:`table`) while no frame is under way;
+    ``counts``: the port ``events``, if there can be any, tells a cycle after an element of the one
+    lane was taken whether it had saturated or underflowed;
     ``latency``: cycles from a beat's transfer in to its first chance out; ``interval``: cycles a
     beat. Resources: acc.width + out.width logic cells and a few a lane, plus the constants'; see
     :meth:`cost`.
 
-    Raises ``ValueError`` for a bias or multipliers that do not match ``channels`` or ``spec.acc``.
+    Raises ``ValueError`` for a bias or multipliers that do not match ``channels`` or ``spec.acc``,
+    and for ``counts`` where :func:`countable` says no.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Requantise(Component):
         technology: Technology = PORTABLE,
         cycles_per_beat: int = 1,
         loadable: bool = False,
+        counts: bool = False,
     ):
         if channels < 1 or lanes < 1 or cycles_per_beat < 1:
             raise ValueError("channels, lanes and cycles_per_beat must be 1 or more")
@@ -75,16 +80,22 @@ class Requantise(Component):
             raise ValueError(f"{len(spec.multipliers)} multipliers for {channels} channels")
         if len(spec.offsets) not in (0, 1, channels):
             raise ValueError(f"{len(spec.offsets)} offsets for {channels} channels")
+        if counts and (lanes > 1 or bias is not None or not countable(spec)):
+            raise ValueError("events are told of one lane without a bias, of a countable one")
         bias = [0] * channels if bias is None else [int(b) for b in bias]
         if not spec.acc.holds(bias):
             raise ValueError(f"a bias is outside the accumulator's format {spec.acc}")
         self.spec, self.channels, self.lanes, self.technology = spec, channels, lanes, technology
         self.loadable = loadable
         self._plan(bias, cycles_per_beat)
+        drop = max(0, spec.shift)
+        self.losses = Losses(spec.out, self._low, self._high, drop) if counts else None
 
     def ports(self):
         spec, lanes = self.spec, self.lanes
         ports = {"i": In(tensor_stream(spec.acc, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        if self.losses:
+            ports |= self.losses.ports("events")
         return ports | ({"biases": Out(ACCESS)} if self.loadable else {})
 
     @property
@@ -219,6 +230,8 @@ class Requantise(Component):
             own = sum(e != f for e, f in zip(self.spec.ends, (out.min, out.max), strict=True))
             lane += Resources(luts=own * (width + width // 2))
             lane += Resources(luts=ceil(drop / 3) * self._half_even)
+        if self.losses:
+            lane += self.losses.cost(1 + bool(self._finishes))
         stages = self.latency if not self.sequential else 2
         return total + lane * lanes + Resources(luts=3 if stages else 0, ffs=stages)
 
@@ -262,14 +275,23 @@ class Requantise(Component):
             if self._factor:
                 values = self._biased(m, values, pipe.moves)
                 values = self._multiplied(m, pipe, pipe.register(values))
+        below = []  # whether any of the bits is set that are rounded off and below a half
         if self._constants is not None:
-            values = pipe.register(self._rounded(m, values, pipe.moves))
+            values = self._rounded(m, values, pipe.moves)
+            if self.losses and self.spec.shift > 1:
+                below = [values[0][: self.spec.shift - 1].any()]
+            values = pipe.register([*values, *below])
+            values, below = values[: self.lanes], values[self.lanes :]
         elif self._up:  # with constants, it is done before they are added
             values = [value << self._up for value in values]
+        flags = self._flags(values[0], *below)
         if self._finishes:
-            values = pipe.register(self._finished(m, values, pipe.moves))
+            values = pipe.register([*self._finished(m, values, pipe.moves), *flags])
+            values, flags = values[: self.lanes], values[self.lanes :]
         else:
             values = [self._dropped(value) for value in values]
+        if self.losses:
+            self.losses.tell(m, self.events, self.o.valid & self.o.ready, flags)
         m.d.comb += [self.o.payload[lane].eq(value) for lane, value in enumerate(values)]
         m.d.comb += self.o.valid.eq(pipe.valid)
         if pipe.valid is valid:  # wires alone
@@ -326,17 +348,36 @@ class Requantise(Component):
     def _dropped(self, value: Value) -> Value:
         return value >> self.spec.shift if self.spec.shift > 0 else value
 
+    def _flags(self, value: Value, below: Value | None = None) -> list[Value]:
+        """What happens to an element, in the order of :class:`~gategrad.hdl.events.Losses`."""
+        spec = self.spec
+        if not self.losses:
+            return []
+        rounded = self._even(value)
+        if spec.rounding is Rounding.FLOOR:
+            lost = value[: spec.shift].any() if spec.shift > 0 else Const(0)
+        else:
+            lost = nearest(value, spec.shift, spec.out, below)
+            if self._half_even and not spec.out.signed:
+                lost |= value[spec.shift]  # of one and a half, nothing is left
+        return self.losses.flags(rounded, lost)
+
+    def _even(self, value: Value) -> Value:
+        """Shifted, halves to even if that is the rounding."""
+        rounded = self._dropped(value)
+        if not self._half_even:
+            return rounded
+        # With half a unit added, a tie is where all the dropped bits are zero.
+        tie = ~value[: self.spec.shift].any()
+        return Cat(rounded[0] & ~tie, rounded[1:]).as_signed()
+
     def _finished(self, m, values, moves) -> list[Value]:
         """Shift, round halves to even, saturate, and zero the pad lanes."""
         if self._real is not None:
             m.d.comb += self._tables["real"].step.eq(moves)
         finished = []
         for k, value in enumerate(values):
-            rounded = self._dropped(value)
-            if self._half_even:
-                # With half a unit added, a tie is where all the dropped bits are zero.
-                tie = ~value[: self.spec.shift].any()
-                rounded = Cat(rounded[0] & ~tie, rounded[1:]).as_signed()
+            rounded = self._even(value)
             if self._late:
                 rounded = rounded + 1
             result = saturate(rounded, self.spec.out, self._low, self._high)
@@ -355,6 +396,13 @@ class Requantise(Component):
         if high < out.max:
             value = Mux(value > high, high, value)
         return value[: out.width].as_signed() if out.signed else value[: out.width]
+
+
+def countable(spec: RequantiseSpec) -> bool:
+    """Whether it is known what of a requantisation is saturation and what underflow: nothing moves
+    its zero, and its ends are those of its format."""
+    moved = spec.zero_point or any(spec.offsets)
+    return not moved and spec.ends == (spec.out.min, spec.out.max)
 
 
 def _width(low: int, high: int) -> int:

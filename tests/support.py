@@ -8,6 +8,9 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
+from gategrad.golden.backward import Tally
+from gategrad.hdl.events import EVENTS
+
 IDLE = 8  # cycles watched after the last expected beat, for beats nobody asked for
 
 
@@ -49,6 +52,7 @@ def run_stream(
     stall_o=0.3,
     timeout=None,
     record=None,
+    pulses=None,
 ):
     """Feed ``input_beats`` to ``dut.i`` and return the beats of ``dut.o``, each a list of lanes.
 
@@ -57,18 +61,21 @@ def run_stream(
     Fails if the output drops ``valid`` or changes its payload before it was taken, if a beat too
     many comes, or if one is missing after ``timeout`` cycles (default: 2,000 and 50 a beat).
     ``record``, a dict, receives the cycle numbers of transfers: ``record["i"]``, ``record["o"]``.
+    ``pulses``, a dict, receives how many elements each port of events told of, as a :class:`Tally`.
     """
     got, cycles_i, cycles_o = _run(
-        dut, [(dut.i, input_beats)], [(dut.o, n_expected_beats)], seed, stall_i, stall_o, timeout
-    )
+        dut, [(dut.i, input_beats)], [(dut.o, n_expected_beats)], seed, stall_i, stall_o, timeout,
+        pulses,
+    )  # fmt: skip
     if record is not None:
         record.update(i=cycles_i[0], o=cycles_o[0])
     return got[0]
 
 
 def run_streams(
-    dut, inputs, outputs, *, seed=0, stall_i=0.3, stall_o=0.3, timeout=None, record=None
-):
+    dut, inputs, outputs, *, seed=0, stall_i=0.3, stall_o=0.3, timeout=None, record=None,
+    pulses=None,
+):  # fmt: skip
     """As :func:`run_stream`, for any ports: ``inputs`` maps names of ports to their beats,
     ``outputs`` to the number of beats expected; each port stalls on its own. Returns the beats of
     the outputs by name; ``record`` receives cycle numbers by name."""
@@ -76,14 +83,35 @@ def run_streams(
         dut,
         [(getattr(dut, name), beats) for name, beats in inputs.items()],
         [(getattr(dut, name), count) for name, count in outputs.items()],
-        seed, stall_i, stall_o, timeout,
+        seed, stall_i, stall_o, timeout, pulses,
     )  # fmt: skip
     if record is not None:
         record.update(zip([*inputs, *outputs], [*cycles_i, *cycles_o], strict=True))
     return dict(zip(outputs, got, strict=True))
 
 
-def _run(dut, inputs, outputs, seed, stall_i, stall_o, timeout):
+def event_ports(dut) -> dict:
+    """The ports of ``dut`` that tell events, by name."""
+    members = {name: m for name, m in dut.signature.members.items() if m.is_port}
+    return {name: getattr(dut, name) for name, m in members.items() if m.shape == EVENTS}
+
+
+def watcher(ports, pulses):
+    """A background process that counts what ``ports``, by name, tell, in ``pulses``."""
+    for name in ports:
+        pulses[name] = Tally()
+
+    async def watch(ctx):
+        while True:
+            _, _, *seen = await ctx.tick().sample(*ports.values())
+            for tally, events in zip(pulses.values(), seen, strict=True):
+                tally.saturated += events.saturated
+                tally.underflowed += events.underflow
+
+    return watch
+
+
+def _run(dut, inputs, outputs, seed, stall_i, stall_o, timeout, pulses):
     """Beats that came out of each output, and the cycles of transfers at each port."""
     inputs = [(port, [_pack(port.payload, beat) for beat in beats]) for port, beats in inputs]
     wanted = sum(count for _, count in outputs)
@@ -159,6 +187,8 @@ def _run(dut, inputs, outputs, seed, stall_i, stall_o, timeout):
         sim.add_testbench(driver(index), background=True)
     for index in range(len(outputs)):
         sim.add_testbench(collector(index))
+    if pulses is not None:
+        sim.add_testbench(watcher(event_ports(dut), pulses), background=True)
     sim.run()
     return got, cycles_i, cycles_o
 

@@ -1,10 +1,13 @@
 """Requantisation: hardware against golden, every rounding, with and without multipliers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support import run_stream
 
 from gategrad.golden import requantise
+from gategrad.golden.backward import Tally
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.requantise import Requantise
@@ -16,13 +19,14 @@ NEAREST, HALF_EVEN, FLOOR = Rounding.NEAREST, Rounding.HALF_EVEN, Rounding.FLOOR
 def check(spec, bias, channels, lanes, acc, seed=0, **options):
     """Run frames ``acc`` (frames x channels) through the component and compare every bit."""
     acc = np.asarray(acc, np.int64).reshape(-1, channels)
+    stalls = options.pop("stalls", 0.3)
     dut = Requantise(spec, bias, channels, lanes, **options)
     steps = -(-channels // lanes)
     padded = np.zeros((len(acc), steps * lanes), np.int64)
     padded[:, :channels] = acc
     expected = np.zeros_like(padded)
-    expected[:, :channels] = requantise.forward(spec, acc + (0 if bias is None else bias))
-    stalls = options.pop("stalls", 0.3)
+    tally, pulses = Tally() if options.get("counts") else None, {}
+    expected[:, :channels] = requantise.forward(spec, acc + (0 if bias is None else bias), tally)
     got = run_stream(
         dut,
         padded.reshape(-1, lanes).tolist(),
@@ -30,8 +34,14 @@ def check(spec, bias, channels, lanes, acc, seed=0, **options):
         seed=seed,
         stall_i=stalls,
         stall_o=stalls,
+        pulses=pulses,
     )
     assert got == expected.reshape(-1, lanes).tolist()
+    if tally is None:
+        assert not pulses
+    else:
+        assert tally.elements == acc.size
+        assert pulses.get("events", Tally()) == replace(tally, elements=0)
     return dut
 
 
@@ -173,6 +183,47 @@ def test_latency_and_interval(multipliers, cycles, bias, rounding, out):
     assert set(np.diff(record["i"]).tolist()) == {dut.interval}
 
 
+@pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN, FLOOR])
+@pytest.mark.parametrize("shift", [-2, 0, 1, 2, 4, 9])
+@pytest.mark.parametrize("out", [Format(3, 0), Format(3, 0, False), Format(16, 0)])
+@pytest.mark.parametrize("acc", [Format(7, 0), Format(7, 0, False)], ids=str)
+def test_every_event(acc, shift, rounding, out):
+    every = np.arange(acc.min, acc.max + 1)
+    for multipliers in ((), (4,), (5,)):
+        spec = RequantiseSpec(acc, out, max(shift, 0) if multipliers else shift, rounding,
+                              multipliers)  # fmt: skip
+        for cycles in (1, 8):
+            check(spec, None, 1, 1, every, counts=True, cycles_per_beat=cycles)
+
+
+@pytest.mark.parametrize("out", [Format(8, 4), Format(8, 4, False)])
+def test_events_of_real_widths(out):
+    spec, rng = RequantiseSpec.by_shift(Format(24, 12), out), np.random.default_rng(3)
+    tiny, all_of_them = rng.integers(-200, 200, 50), rng.integers(-1 << 23, 1 << 23, 50)
+    acc, tally = np.concatenate([tiny, all_of_them, [0, 128, 127, -128, -129]]), Tally()
+    requantise.forward(spec, acc, tally)
+    assert tally.saturated > 20 and tally.underflowed > 10
+    for stalls in (0, 0.7):
+        check(spec, None, 1, 1, acc, counts=True, stalls=stalls)
+
+
+def test_where_nothing_can_be_lost():
+    for out in (Format(8, 4), Format(12, 6)):
+        spec = RequantiseSpec.by_shift(Format(8, 4), out)
+        dut = Requantise(spec, None, 1, counts=True)
+        assert "events" not in dut.ports() and dut.cost() == Requantise(spec, None, 1).cost()
+
+
+@pytest.mark.parametrize("spec", [
+    RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, zero_point=1),
+    RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, offsets=(3,)),
+    RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, high=6),
+])  # fmt: skip
+def test_what_is_not_countable(spec):
+    with pytest.raises(ValueError, match="of a countable one"):
+        Requantise(spec, None, 1, counts=True)
+
+
 def test_nothing_is_left_of_nothing():
     fmt = Format(8, 4)
     dut = check(RequantiseSpec.by_shift(fmt, fmt), None, 1, 1, np.arange(-128, 128))
@@ -191,6 +242,10 @@ def test_refusals():
     spec = RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, offsets=(1, 2))
     with pytest.raises(ValueError, match="2 offsets for 3 channels"):
         Requantise(spec, None, 3)
+    spec = RequantiseSpec.by_shift(Format(8, 4), Format(4, 0))
+    for bias, lanes in ((None, 2), ([1], 1)):
+        with pytest.raises(ValueError, match="one lane without a bias"):
+            Requantise(spec, bias, 1, lanes, counts=True)
     with pytest.raises(ValueError, match="ends 3 to -3"):
         RequantiseSpec(Format(8, 4), Format(4, 0), 4, NEAREST, low=3, high=-3)
 
