@@ -53,8 +53,9 @@ def learning_model(
 ) -> Learning:  # fmt: skip
     """The trainable integers of ``network``, from the float weights ``params`` (default: seeded).
 
-    ``samples``: (x, labels or real targets) to learn, by default those of ``data``. What is
-    doubtful about its formats and rate is in ``learning.model.info["notes"]``, a sentence each.
+    ``samples``: (x, labels or real targets) to learn, by default those of ``data``, which is then
+    checked (:func:`check_data`). What is doubtful about its formats and rate is in
+    ``learning.model.info["notes"]``, a sentence each.
 
     Raises :class:`GategradError` naming the layer for what cannot learn, a format in which every
     update would round to zero, a rate in which updates saturate, and data that does not fit.
@@ -67,9 +68,10 @@ def learning_model(
         params = learning_initial.initial(network, settings)
         on_chip = settings.initial == "chip"
     reference.check_parameters(network, params)
-    check_data(network, settings, data)
-    labels = data.y_train if data.targets_train is None else data.targets_train
-    x, y = samples or (data.x_train, labels)
+    if samples is None:
+        targets = check_data(network, settings, data)
+        samples = data.x_train, data.y_train if targets is None else targets
+    x, y = samples
     measured = measure_run(network, params, settings, x, y, names)
     name = network.output.name
     row = FUNCTIONS.get(getattr(network.output.layer, "function", ""))
@@ -105,9 +107,8 @@ def learning_model(
         loss_spec = LossSpec(settings.loss, model.outputs, model.out, deltas[model.output.name])
     except ValueError as error:
         raise GategradError(f"layer {model.output.name!r}: {error}") from None
-    rates = schedule.rates if schedule.rates and len(schedule.rates) > 1 else None
     learning = Learning(
-        model, deltas, updates, loss_spec, settings.batch, settings.seed, rates, made,
+        model, deltas, updates, loss_spec, settings.batch, settings.seed, schedule.changes, made,
         builder.drops,
     )  # fmt: skip
     model.info["notes"] = [
@@ -118,13 +119,20 @@ def learning_model(
     return learning
 
 
-def check_data(network: Network, settings: Learn, data: Dataset) -> None:
-    """Raises :class:`GategradError` naming data whose samples, labels or targets do not fit."""
+def with_epochs(learning: Learning, settings: Learn, samples: int) -> Learning:
+    """``learning``, made of ``settings`` but for their epochs, with the rates of all of these."""
+    return replace(learning, rates=rate_schedule(settings, samples).changes)
+
+
+def check_data(network: Network, settings: Learn, data: Dataset) -> np.ndarray | None:
+    """Real targets of the training part, None where the data has labels. Raises
+    :class:`GategradError` naming data whose samples, labels or targets do not fit."""
     check_labels(network, data)
-    real_targets(network, data, settings.loss)
+    targets = real_targets(network, data, settings.loss)
     for start in range(0, len(data.x_train), PIECE):  # integers of 8 bytes, a piece at a time
         piece = data.x_train[start : start + PIECE]
         raw_inputs(piece, network.input.shape, network.input.format, data.name)
+    return targets
 
 
 def quantised(learning: Learning, params: Params) -> dict[str, dict[str, np.ndarray]]:

@@ -27,11 +27,11 @@ from gategrad.learner import Learner
 from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
 from gategrad.learning_float import FloatLearner
-from gategrad.learning_formats import learning_model, quantised
+from gategrad.learning_formats import check_data, learning_model, quantised, with_epochs
 from gategrad.learning_initial import initial
 from gategrad.model import Model
 from gategrad.sim.compare import first_difference
-from gategrad.training import Epoch, accuracy, check_labels, real_targets
+from gategrad.training import Epoch, accuracy
 
 BACKENDS = ("float", "numpy", "amaranth", "verilator", "netlist", "board")
 PIECE = 512  # samples between looks at the clock
@@ -95,8 +95,9 @@ def learn(
     ``"numpy"`` (default: a simulator); it is told whether targets are values; ``samples``: of the
     training part, the first so many (default: all); ``checkpoint``: a file that is written after
     epochs, every :data:`SECONDS` and when the run is interrupted; ``resume``: one to go on from,
-    which is written on unless there is another; ``rescue``: where neither is given, a file for what
-    a run that is interrupted has learned; ``warn``: told at once of what is doubtful.
+    for more epochs than it was begun for, too, which is written on unless there is another; in
+    gateware where weights are all that there is; ``rescue``: where neither is given, a file for
+    what a run that is interrupted has learned; ``warn``: told at once of what is doubtful.
 
     Raises :class:`GategradError` for what :func:`~gategrad.learning_formats.learning_model` does,
     labels outside the classes, targets that do not fit the outputs or the loss, a loss that
@@ -106,22 +107,22 @@ def learn(
     settings = settings or network.learning
     if backend not in BACKENDS:
         raise GategradError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
-    if resume and backend not in ("float", "numpy"):
-        raise GategradError(f"backend {backend}: memories of gateware do not resume; take numpy")
-    check_labels(network, data)
-    x, y = data.x_train[:samples], data.y_train[:samples]
-    wanted = real_targets(network, data, settings.loss)
-    values = wanted is not None
-    wanted = y if wanted is None else wanted[:samples]
+    begun = Checkpoint(epochs=settings.epochs) if resume is None else Checkpoint.load(resume)
+    # Formats of a board are those of its bitstream, which was made from all samples.
+    everything = begun.everything or backend == "board"
+    targets = check_data(network, settings, data)
+    every = data.y_train if targets is None else targets
+    x, y, wanted = data.x_train[:samples], data.y_train[:samples], every[:samples]
     kept, held = np.arange(len(x)), np.arange(0)
     if settings.validation:
         kept, held = split(y, settings.validation, settings.seed)
     if not len(kept):
         raise GategradError(f"data {data.name}: nothing is left to learn from")
     progress("measuring ranges", None, "")
-    # Formats of a board are those of its bitstream, which was made from all samples.
-    part = None if backend == "board" else (x[kept], wanted[kept])
-    learning = learning_model(network, None, settings, data, part)
+    part = (data.x_train, every) if everything else (x[kept], wanted[kept])
+    # A run that goes on for more epochs keeps the formats that it began with.
+    learning = learning_model(network, None, replace(settings, epochs=begun.epochs), data, part)
+    learning = with_epochs(learning, settings, len(part[0]))
     for note in learning.model.info["notes"]:
         warn(note)
     if backend == "float":
@@ -129,18 +130,28 @@ def learn(
         learner: Any = FloatLearner(network, first, settings, len(kept))
     else:
         learner = Learner(learning)
-        if values:
+        if targets is not None:
             wanted = learning.model.out.quantise(wanted)
-    device = None if backend in ("float", "numpy") else (gateware or _simulator(backend))(
-        learning, values
-    )
-    start = Checkpoint(_key(network, settings, learning, data, backend, x, wanted))
+    start = replace(
+        begun, key=_key(network, settings, learning, data, backend, x, wanted),
+        everything=everything,
+    )  # fmt: skip
     if resume:
-        start = Checkpoint.load(resume, start.key)
+        start = begun.resumed(resume, start.key, settings.epochs)
+    if start.state:
+        learner.restore(start.state)
+    if start.position:
+        learner.count_from(start.counted)
+    device = None
+    if backend not in ("float", "numpy"):
+        start.check_fresh(resume, learning)
+        device = (gateware or _simulator(backend))(learning, targets is not None)
     loop = _Loop(settings, learner, device, x, y, wanted, kept, held, start, progress, warn)
     began = time.perf_counter()
     path = checkpoint or resume
     try:
+        if device and start.state:
+            device.load(learner.model)
         equal = loop.run(path)
         seconds = device.seconds if device else time.perf_counter() - began
         model = _result(network, settings, learning, learner, data, backend)
@@ -171,8 +182,10 @@ def _simulator(backend: str) -> Callable[[Learning, bool], Any]:
 
 
 def _key(network: Network, settings: Learn, learning: Learning, data, backend, x, wanted) -> str:
+    # Of these two nothing that was learned depends.
+    keys = {k: v for k, v in settings.table().items() if k not in ("epochs", "patience")}
     said = {
-        "network": network.table(), "settings": settings.table(), "data": data.name,
+        "network": network.table() | {"learn": {}}, "settings": keys, "data": data.name,
         "samples": len(x), "backend": "float" if backend == "float" else "integers",
         "hash": learning.model.hash,
     }  # fmt: skip
@@ -198,9 +211,6 @@ class _Loop:
         self.difference: str | None = None  # where a device first left golden
         self._last: dict[str, Any] = {}
         self._still: set[str] = set()  # layers whose weights the last epoch left as they were
-        if start.state:
-            learner.restore(start.state)
-            learner.count_from(start.counted)
 
     def run(self, path: str | Path | None) -> bool:
         """Learn until the end, or until no epoch is better; the learner has the best weights then.

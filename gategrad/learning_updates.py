@@ -38,6 +38,11 @@ class RateSchedule:
     rates: tuple[tuple[int, int], ...] | None = None
     point: int = 0
 
+    @property
+    def changes(self) -> tuple[tuple[int, int], ...] | None:
+        """The rates, where one follows another."""
+        return self.rates if self.rates and len(self.rates) > 1 else None
+
 
 def rate_schedule(settings: Learn, samples: int) -> RateSchedule:
     """The rates of epochs of ``samples``, where they are not all one; raises
@@ -46,7 +51,7 @@ def rate_schedule(settings: Learn, samples: int) -> RateSchedule:
         return RateSchedule()
     point = SCHEDULED_BITS - math.frexp(settings.rate / settings.batch)[1]
     found: list[tuple[int, int]] = []
-    for epoch in range(settings.epochs):
+    for epoch in range(max(1, settings.epochs)):  # a run of none may go on
         rate = round(math.ldexp(settings.rate_of(epoch) / settings.batch, point))
         if rate < 1:
             raise GategradError(
@@ -56,7 +61,7 @@ def rate_schedule(settings: Learn, samples: int) -> RateSchedule:
         rate = min(rate, (1 << SCHEDULED_BITS) - 1)
         if not found or found[-1][1] != rate:
             found.append((settings.first_update(epoch, samples), rate))
-    return RateSchedule(tuple(found) or None, point)
+    return RateSchedule(tuple(found), point)
 
 
 def update_spec(

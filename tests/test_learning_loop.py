@@ -169,12 +169,6 @@ def test_a_simulation_is_compared_with_golden(monkeypatch):
     assert re.fullmatch(
         r"after \d+ updates, layer '\w+', weight \[\d+, \d+\]: golden has .*", str(other.difference)
     )
-    taken: list = []
-    with pytest.raises(GategradError, match="do not resume"):
-        # Before a board is taken, whose port nobody would close.
-        learn(network("dense"), samples(), backend="board", gateware=taken.append, resume="c.npz")
-    with pytest.raises(GategradError, match="do not resume"):
-        learn(network("dense"), samples(), backend="verilator", resume="c.npz")
 
 
 def test_wrong_data_is_named_before_anything_is_learned():
