@@ -242,10 +242,24 @@ def gradient_format(node: Node, delta: Format, batch: int) -> Format:
     ends = [terms * d * x for d in (delta.min, delta.max) for x in inputs]
     if max(map(abs, ends)).bit_length() >= MAX_WIDTH:
         raise GategradError(
-            f"layer {node.name!r}: gradients of {terms} deltas of {delta} times {spec.x} exceed "
-            f"{MAX_WIDTH} bits"
+            too_wide(node.name, terms, ("deltas", delta), ("inputs", spec.x), MAX_WIDTH - 1)
         )
     return Format.for_range(min(ends), max(ends), delta.frac + spec.x.frac)
+
+
+def too_wide(
+    name: str, terms: int, one: tuple[str, Format], other: tuple[str, Format],
+    most: int = MAX_WIDTH,
+) -> str:  # fmt: skip
+    """What is wrong with sums of products of ``one`` and ``other``, and what their widths may be so
+    that sums of ``terms`` take ``most`` bits; whoever gave one of them knows where."""
+    widths = one[1].width + other[1].width
+    return (
+        f"layer {name!r}: sums of {terms} {one[0]} of {one[1]} times {other[0]} of {other[1]} "
+        f"exceed {MAX_WIDTH} bits: the two formats have {widths} bits together, and may have "
+        f"{most - math.ceil(math.log2(terms))}; they come from [input] format, [learn] formats and "
+        "weight_bits, activation_bits and delta_bits"
+    )
 
 
 def _by_shift(requantise: RequantiseSpec, *, multiplier: bool = False) -> str:
@@ -292,4 +306,6 @@ def _check_derivative(node: Node, delta: Format) -> None:
     if node.op in LINEAR:
         outs = spec.units if node.op == "dense" else spec.filters * spec.window.taps
         if delta.width + spec.weight.width + math.ceil(math.log2(outs)) > MAX_WIDTH:
-            raise GategradError(f"{where}: sums of {outs} deltas exceed {MAX_WIDTH} bits")
+            raise GategradError(
+                too_wide(node.name, outs, ("deltas", delta), ("weights", spec.weight))
+            )

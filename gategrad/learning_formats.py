@@ -25,7 +25,7 @@ from gategrad.golden.requantise import RequantiseSpec
 from gategrad.graph import INPUT, GraphNode, Network
 from gategrad.layers import Activation, Dense, Dropout
 from gategrad.learn_options import Learn
-from gategrad.learning import LINEAR, Learning, any_weights, no_unit
+from gategrad.learning import LINEAR, Learning, any_weights, no_unit, too_wide
 from gategrad.learning_measure import Measured, measure_run
 from gategrad.learning_updates import rate_schedule, update_spec
 from gategrad.model import Model
@@ -106,7 +106,10 @@ def learning_model(
     try:
         loss_spec = LossSpec(settings.loss, model.outputs, model.out, deltas[model.output.name])
     except ValueError as error:
-        raise GategradError(f"layer {model.output.name!r}: {error}") from None
+        raise GategradError(
+            f"layer {model.output.name!r}: {error}; see [learn] formats, or activation_bits and "
+            "delta_bits"
+        ) from None
     learning = Learning(
         model, deltas, updates, loss_spec, settings.batch, settings.seed, schedule.changes, made,
         builder.drops,
@@ -304,7 +307,12 @@ class _Builder:
         if x.frac < 0:
             raise GategradError(no_unit(node.name, x))
         inputs = math.prod(weight.shape[1:])
-        form = RequantiseSpec.by_shift(any_weights(x, w, inputs), out)
+        try:
+            acc = any_weights(x, w, inputs)
+        except ValueError:
+            text = too_wide(node.name, inputs + 1, ("inputs", x), ("weights", w))
+            raise GategradError(text) from None
+        form = RequantiseSpec.by_shift(acc, out)
         spec: Any
         if isinstance(layer, Dense):
             op, spec = "dense", DenseSpec(inputs, len(weight), x, w, form)

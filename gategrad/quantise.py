@@ -290,7 +290,8 @@ def quantise_activation(context: Context, node: GraphNode) -> None:
         out = choose_frac(context.values[node.name], bits, signed)
     if x.width > 16:
         raise GategradError(
-            f"layer {node.name!r}: {layer.function} takes at most 16 bits, its input has {x.width}"
+            f"layer {node.name!r}: {layer.function} takes at most 16 bits, and {node.inputs[0]!r} "
+            f"gives it {x.width} (activation_bits, [input] format or [learn] formats)"
         )
     try:
         context.add(node, ActivationSpec(layer.function, x, out, layer.beta))

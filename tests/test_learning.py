@@ -184,6 +184,24 @@ def test_formats_by_name():
     assert any(note.startswith("sum reaches") for note in tight.model.info["notes"])
 
 
+@pytest.mark.parametrize("own, message, fits", [
+    ({"b.weight": "Q40.4"}, r"layer 'b': sums of 6 inputs of UQ8.22 times weights of Q40.4 exceed"
+     " 62 bits: .* have 74 bits together, and may have 59; they come from .*weight_bits",
+     {"b.weight": "Q25.4"}),
+    ({"b.weight": "Q40.4", "b.delta": "Q1.19", "a": "UQ2.2"}, "layer 'b': sums of 3 deltas of "
+     "Q1.19 times weights of Q40.4 .* may have 60;", {"b.weight": "Q36.4"}),
+    ({"b.delta": "Q1.23", "a": "UQ20.16"}, "layer 'b': sums of 8 deltas of Q1.23 times inputs of "
+     r"UQ20.16 .* may have 58; they come from .*\[learn\] formats", {"b.delta": "Q1.21"}),
+    ({"b": "Q40.4"}, r"layer 'b': outputs of .* up to 32 bits, not 44; see \[learn\] formats",
+     {"b": "Q28.4"}),
+])  # fmt: skip
+def test_formats_that_are_too_wide_are_named_with_those_that_are_not(own, message, fits):
+    own = {"a": "UQ8.22", "b.weight": "Q4.4"} | own
+    with pytest.raises(GategradError, match=message):
+        learning("dense", Learn(formats=own))
+    assert learning("dense", Learn(formats=own | fits))
+
+
 def test_rates_that_do_nothing_or_too_much():
     nearest = Learn(rate=1e-6, rounding="nearest", weight_bits=8)
     with pytest.raises(GategradError, match="layer 'a': every update would round to zero"):
