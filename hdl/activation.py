@@ -15,6 +15,7 @@ from gategrad.golden.lookup import LookupSpec
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, block_ram, product, saturation
+from gategrad.hdl.events import Losses, nearest
 from gategrad.hdl.multiplier import times_constant
 from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import shape_of, tensor_stream
@@ -33,14 +34,15 @@ class Activation(Component):
     ``clamp [reg]`` is there only where the input is wider than the specification's window, and a
     block RAM that feeds a multiplier has one more register.
 
-    A :class:`~gategrad.golden.lookup.LookupSpec` is a table as well.
+    A :class:`~gategrad.golden.lookup.LookupSpec` is a table as well. ``counts``: a relu or a
+    leaky_relu of one lane tells ``events``, if there can be any; tables have nothing to tell.
 
     ``spec``: function, formats and method; ``lanes``: elements a beat, each with a unit of its own;
     ``storage``: "logic" or "block" for the table, None: block RAM above 4,096 bits. ``latency``: 1
     to 5 cycles; throughput: a beat a cycle; all registers stall together. Resources: see
     :meth:`cost`; an interpolation multiplies ``window - segment_bits`` bits by a rise.
 
-    Raises ``ValueError`` for lanes below 1 or an unknown storage.
+    Raises ``ValueError`` for lanes below 1, an unknown storage, and ``counts`` of several lanes.
     """
 
     def __init__(
@@ -49,19 +51,28 @@ class Activation(Component):
         lanes: int = 1,
         technology: Technology = PORTABLE,
         storage: str | None = None,
+        counts: bool = False,
     ):
         if lanes < 1:
             raise ValueError(f"lanes must be 1 or more, not {lanes}")
         if storage not in (None, "logic", "block"):
             raise ValueError(f"storage must be logic or block, not {storage!r}")
+        if counts and lanes > 1:
+            raise ValueError(f"events are told of one lane, not of {lanes}")
         self.spec, self.lanes, self.technology = spec, lanes, technology
+        self.losses: Losses | None = None
+        if counts and isinstance(spec, ActivationSpec) and spec.method == "arithmetic":
+            if spec.derivative:
+                raise ValueError("events of a derivative are told by what rounds its products")
+            self.losses = Losses(*self._held, self._scale[-1])
         self._layout, self._rows = _rows(spec)
         bits = len(self._rows) * self._layout.size
         self.storage = storage or ("logic" if bits <= LOGIC_BITS else "block")
 
     def ports(self):
         spec, lanes = self.spec, self.lanes
-        return {"i": In(tensor_stream(spec.x, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        ports = {"i": In(tensor_stream(spec.x, lanes)), "o": Out(tensor_stream(spec.out, lanes))}
+        return ports | (self.losses.ports("events") if self.losses else {})
 
     def schedule(self, times: list[int]) -> list[int]:
         """When beats leave, nothing stalling, if they come at ``times``."""
@@ -116,6 +127,8 @@ class Activation(Component):
             line = x + shift + 1
             total += Resources(luts=(terms - 1) * adder(x + 8, technology) + line, ffs=line)
             drop += shift
+        if self.losses:
+            total += self.losses.cost()
         if drop > 0:
             total += Resources(luts=adder(max(1, x + 2 - drop), technology))
         return total
@@ -149,12 +162,8 @@ class Activation(Component):
 
     def _lines(self, m, pipe, values) -> list[Value]:
         """relu and leaky_relu: a line on each side of zero, at a common scale, then rounded."""
-        spec = self.spec
-        leaky = spec.function == "leaky_relu"
-        multiplier, shift = spec.alpha if leaky else (0, 0)
-        down = spec.x.frac - spec.out.frac + shift
-        up, down = max(0, -down), max(0, down)
-        half = 1 << down >> 1
+        spec, (multiplier, shift, up, down) = self.spec, self._scale
+        leaky, half = spec.function == "leaky_relu", 1 << down >> 1
         lines = []
         for value in values:
             line = value << shift
@@ -168,13 +177,32 @@ class Activation(Component):
             total = Signal(signed(max(spec.x.width + shift + up, down) + 2))
             m.d.comb += total.eq((line << up) + half)
             totals.append(total)
+        out, low, high = self._held
+        results = [saturate(total >> down, out, low, high) for total in totals]
+        if self.losses:
+            flags = self.losses.flags(totals[0] >> down, nearest(totals[0], down, out))
+            self.losses.tell(m, self.events, pipe.moves, flags)
+        return pipe.register(results)
+
+    @property
+    def _scale(self) -> tuple[int, int, int, int]:
+        """The factor and the shift that make the lower line, and the shifts of both."""
+        spec = self.spec
+        multiplier, shift = spec.alpha if spec.function == "leaky_relu" else (0, 0)
+        down = spec.x.frac - spec.out.frac + shift
+        return multiplier, shift, max(0, -down), max(0, down)
+
+    @property
+    def _held(self) -> tuple[Format, int, int]:
+        """What lines are held to, and their least and greatest values."""
+        spec, (multiplier, shift, up, down) = self.spec, self._scale
+        out, half = spec.out, 1 << down >> 1
         # Saturation at zero is what makes a relu: inputs below it round to zero or less.
-        out = spec.out
-        if not leaky and out.signed:
+        if spec.function == "relu" and out.signed:
             out = Format(out.width - 1, out.frac, signed=False)
-        ends = spec.x.min * (multiplier if leaky else 1), spec.x.max << shift
+        ends = spec.x.min * (multiplier or 1), spec.x.max << shift
         low, high = (((end << up) + half) >> down for end in ends)
-        return pipe.register([saturate(total >> down, out, low, high) for total in totals])
+        return out, low, high
 
     def _addresses(self, pipe, values) -> list[Value]:
         """Inputs clamped to the window and counted from the least: the sign turned round."""

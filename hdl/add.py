@@ -9,6 +9,7 @@ from gategrad.golden.add import AddSpec
 from gategrad.hdl.adder_tree import add_up, additions, digits, stages
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.pipe import Pipe
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import connect, tensor_stream
@@ -21,20 +22,23 @@ class Add(Component):
 
     ``lanes`` elements a beat; both inputs are taken in the same cycle. Factors that align points
     are wires, others a tree of adders with a register behind each; then
-    :class:`~gategrad.hdl.requantise.Requantise`; one beat a cycle.
+    :class:`~gategrad.hdl.requantise.Requantise`; one beat a cycle. ``counts``: of one lane it
+    tells the ``events``.
     """
 
-    def __init__(self, spec: AddSpec, lanes: int, technology: Technology):
+    def __init__(self, spec: AddSpec, lanes: int, technology: Technology, counts: bool = False):
         self.spec, self.lanes, self.technology = spec, lanes, technology
         self.requantise = Requantise(
-            spec.requantise, None, channels=lanes, lanes=lanes, technology=technology
-        )
+            spec.requantise, None, channels=lanes, lanes=lanes, technology=technology,
+            counts=counts,
+        )  # fmt: skip
 
     def ports(self):
         inputs = {
             f"i_{k}": In(tensor_stream(fmt, self.lanes)) for k, fmt in enumerate(self.spec.formats)
         }
-        return inputs | {"o": Out(tensor_stream(self.spec.out, self.lanes))}
+        events = told({"events": self.requantise})
+        return inputs | {"o": Out(tensor_stream(self.spec.out, self.lanes))} | events
 
     @property
     def latency(self) -> int:
@@ -64,4 +68,5 @@ class Add(Component):
         ]
         m.d.comb += [requantise.i.payload[k].eq(total) for k, total in enumerate(sums)]
         connect(m, requantise.o, wiring.flipped(self.o))
+        tell(m, self, {"events": requantise})
         return m

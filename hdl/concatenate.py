@@ -1,6 +1,9 @@
 # amaranth: UnusedElaboratable=no
 """Concatenation of the channels of several tensors."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -8,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
+from gategrad.hdl.events import EVENTS
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import connect, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
@@ -19,17 +23,21 @@ class Concatenate(Component):
 
     ``lanes`` elements a beat, which divide the channels of every input. Each input is brought to
     the common format first (:class:`~gategrad.hdl.requantise.Requantise`: nothing where it has it
-    already). One beat a cycle; a multiplexer a bit.
+    already). One beat a cycle; a multiplexer a bit. ``counts``: of one lane it tells ``events``.
 
     Raises ``ValueError`` for lanes that do not divide the channels.
     """
 
-    def __init__(self, spec: ConcatenateSpec, lanes: int, technology: Technology):
+    def __init__(
+        self, spec: ConcatenateSpec, lanes: int, technology: Technology, counts: bool = False
+    ):
         if any(channels % lanes for channels in spec.channels):
             raise ValueError(f"{lanes} lanes do not divide channels of {spec.channels}")
         self.spec, self.lanes = spec, lanes
         self.requantise = [
-            Requantise(r, None, channels=lanes, lanes=lanes, technology=technology)
+            Requantise(
+                r, None, channels=lanes, lanes=lanes, technology=technology, counts=counts
+            )
             for r in spec.requantise
         ]
 
@@ -37,7 +45,12 @@ class Concatenate(Component):
         inputs = {
             f"i_{k}": In(tensor_stream(fmt, self.lanes)) for k, fmt in enumerate(self.spec.formats)
         }
-        return inputs | {"o": Out(tensor_stream(self.spec.out, self.lanes))}
+        events = {"events": Out(EVENTS)} if self._telling else {}
+        return inputs | {"o": Out(tensor_stream(self.spec.out, self.lanes))} | events
+
+    @property
+    def _telling(self) -> list[Requantise]:
+        return [part for part in self.requantise if part.losses]
 
     def cost(self) -> Resources:
         """Requantisations, a counter and the multiplexers."""
@@ -66,6 +79,10 @@ class Concatenate(Component):
                     part.o.ready.eq(self.o.ready),
                     ends.eq(last),
                 ]
+        # Each tells of elements that left, and only one's do in a cycle.
+        if self._telling:
+            told = [part.events.as_value() for part in self._telling]
+            m.d.comb += self.events.as_value().eq(reduce(or_, told))
         with m.If(sent & ends):
             m.d.sync += turn.eq(turn + 1)
             with m.If(turn == len(steps) - 1):

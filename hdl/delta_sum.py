@@ -8,6 +8,7 @@ from gategrad.golden.format import Format
 from gategrad.hdl.adder_tree import add_up, stages
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder, saturation
+from gategrad.hdl.events import EVENTS, Losses
 from gategrad.hdl.pipe import Pipe, saturate
 from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
@@ -18,7 +19,8 @@ class DeltaSum(Component):
     ``delta``, element by element.
 
     A beat is taken from every input in the same cycle. ``latency``: one cycle for each level of a
-    tree of adders, and one for the saturation; one element a cycle. Resources: ``count - 1`` adders
+    tree of adders, and one for the saturation; one element a cycle. ``events``: what saturated.
+    Resources: ``count - 1`` adders
     with registers, of ``delta.width`` bits and a few.
 
     Raises ``ValueError`` for fewer than two inputs.
@@ -31,7 +33,13 @@ class DeltaSum(Component):
 
     def ports(self):
         signature = tensor_stream(self.delta)
-        return {f"i_{k}": In(signature) for k in range(self.count)} | {"o": Out(signature)}
+        inputs = {f"i_{k}": In(signature) for k in range(self.count)}
+        return inputs | {"o": Out(signature), "events": Out(EVENTS)}
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """Of the sums."""
+        return self.count * self.delta.min, self.count * self.delta.max
 
     @property
     def latency(self) -> int:
@@ -44,7 +52,7 @@ class DeltaSum(Component):
         each = Resources(luts=adder(width + 1, self.technology), ffs=width + 1)
         last = Resources(luts=saturation(width, beyond, self.technology) + self.count + 3,
                          ffs=width + self.latency)  # fmt: skip
-        return each * (self.count - 1) + last
+        return each * (self.count - 1) + last + Losses(self.delta, *self._ends).cost()
 
     def elaborate(self, platform):
         m = Module()
@@ -54,7 +62,9 @@ class DeltaSum(Component):
             others = [other.valid for other in inputs if other is not i]
             m.d.comb += i.ready.eq(Cat(others).all() & pipe.advance)
         (total,) = add_up(pipe, [[(0, 1, i.payload[0]) for i in inputs]])
-        ends = self.count * self.delta.min, self.count * self.delta.max
+        ends = self._ends
+        losses = Losses(self.delta, *ends)
+        losses.tell(m, self.events, pipe.moves, losses.flags(total))
         (result,) = pipe.register([saturate(total, self.delta, *ends)])
         m.d.comb += [self.o.payload[0].eq(result), self.o.valid.eq(pipe.valid)]
         return m

@@ -10,6 +10,7 @@ from gategrad.golden.format import Format
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder, counter, saturation
+from gategrad.hdl.events import Losses, nearest
 from gategrad.hdl.fifo import Fifo
 from gategrad.hdl.multiplier import signed_digits, times_constant
 from gategrad.hdl.noise import Noise
@@ -33,6 +34,8 @@ class Dropout(Component):
     brings a frame for each, in the same order, which leaves by ``o_delta`` (format ``dx``); without
     them there is no way back. The mask of up to ``in_flight`` frames waits in a queue, so that as
     many may be between ``o`` and ``i_delta``.
+
+    ``events`` of o and ``delta_events`` of o_delta, where there can be any.
 
     Latency 1 cycle either way, and 1 more where bits are rounded off; a beat a cycle. Resources:
     ``in_flight * size`` bits of memory, the generator, additions for the multiplier's digits,
@@ -77,7 +80,8 @@ class Dropout(Component):
         if self.delta is not None and self.dx is not None:
             ports["i_delta"] = In(tensor_stream(self.delta))
             ports["o_delta"] = Out(tensor_stream(self.dx))
-        return ports
+            ports |= self._losses(self._back_shift, self.delta, self.dx).ports("delta_events")
+        return ports | self._losses(self.spec.shift, self.spec.x, self.spec.x).ports("events")
 
     @property
     def latency(self) -> int:
@@ -109,6 +113,7 @@ class Dropout(Component):
             luts = out.width + saturation(out.width, wide - out.width, technology)
             luts += (additions + (shift > 0)) * adder(wide, technology)
             total += Resources(luts=luts + 4, ffs=out.width + 1 + (shift > 0) * (wide + 1))
+            total += self._losses(shift, fmt, out).cost()
         return total
 
     def elaborate(self, platform):
@@ -135,7 +140,7 @@ class Dropout(Component):
         x = self.i.payload[0]
         scaled = times_constant(m, x, spec.multiplier)
         y = Mux(kept, Mux(learn, scaled, x << spec.shift), 0).as_signed()
-        y = self._settled(pipe, y, spec.shift, spec.x, spec.x)
+        y = self._settled(pipe, y, spec.shift, spec.x, spec.x, "events")
         m.d.comb += [self.o.payload[0].eq(y), self.o.valid.eq(pipe.valid)]
         if self.mask is not None:
             m.submodules.mask = mask = self.mask
@@ -156,20 +161,28 @@ class Dropout(Component):
         if self.mask is not None:
             m.d.comb += self.mask.o.ready.eq(self.i_delta.valid & pipe.advance)
             dx = Mux(self.mask.o.payload[0], dx, 0).as_signed()
-        dx = self._settled(pipe, dx, self._back_shift, self.delta, self.dx)
+        dx = self._settled(pipe, dx, self._back_shift, self.delta, self.dx, "delta_events")
         m.d.comb += [
             self.i_delta.ready.eq(there & pipe.advance),
             self.o_delta.payload[0].eq(dx),
             self.o_delta.valid.eq(pipe.valid),
         ]
 
-    def _settled(self, pipe: Pipe, value, shift: int, x: Format, out: Format):
+    def _losses(self, shift: int, x: Format, out: Format) -> Losses:
+        """What happens to ``x`` times the multiplier, shifted right and held to ``out``."""
+        half = 1 << shift >> 1 if shift > 0 else 0
+        ends = (end * self.spec.multiplier << max(0, -shift) for end in (x.min, x.max))
+        low, high = (end + half >> max(0, shift) for end in ends)
+        return Losses(out, low, high, max(0, shift))
+
+    def _settled(self, pipe: Pipe, value, shift: int, x: Format, out: Format, events: str):
         """``sat(round(value / 2**shift))`` in ``out``, of ``x`` times the multiplier."""
-        low, high = x.min * self.spec.multiplier, x.max * self.spec.multiplier
+        losses, total = self._losses(shift, x, out), value << max(0, -shift)
         if shift > 0:
             (value,) = pipe.register([value])
-            half = 1 << shift - 1
-            value, low, high = (value + half) >> shift, low + half >> shift, high + half >> shift
-        elif shift < 0:
-            value, low, high = value << -shift, low << -shift, high << -shift
-        return pipe.register([saturate(value, out, low, high)])[0]
+            total = value + (1 << shift - 1)
+        rounded = total >> max(0, shift)
+        if losses:
+            flags = losses.flags(rounded, nearest(total, shift, out))
+            losses.tell(pipe.m, getattr(self, events), pipe.moves, flags)
+        return pipe.register([saturate(rounded, out, losses.low, losses.high)])[0]

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.pool import Pool
 from gategrad.hdl.reduce import (
@@ -27,13 +28,13 @@ class GlobalPool(Component):
     ``lanes`` channels a beat. What each channel has come to so far is in a small memory, read a
     cycle before it is written; with all channels in a beat it is in registers. One beat a cycle in,
     no bubble between frames; the results leave with the last pixel, 2 cycles behind it, and those
-    of the requantisation.
+    of the requantisation. ``counts``: as of :class:`~gategrad.hdl.reduce.Reduce`.
 
     Raises ``ValueError`` for a window that is not the whole image and for lanes that do not divide
     the channels.
     """
 
-    def __init__(self, spec: PoolSpec, lanes: int, technology: Technology):
+    def __init__(self, spec: PoolSpec, lanes: int, technology: Technology, counts: bool = False):
         window = spec.window
         if window.kernel != (window.height, window.width) or any(window.padding):
             raise ValueError("a global pooling's window is the whole image")
@@ -41,8 +42,8 @@ class GlobalPool(Component):
             raise ValueError(f"{lanes} lanes do not divide {window.channels} channels")
         self.spec, self.lanes, self.technology = spec, lanes, technology
         self.slices = window.channels // lanes
-        self.reduce = Reduce(spec, lanes, technology) if self.slices == 1 else None
-        self.requantise = requantisation(spec, lanes, technology)
+        self.reduce = Reduce(spec, lanes, technology, counts) if self.slices == 1 else None
+        self.requantise = requantisation(spec, lanes, technology, counts)
         # Of the kinds of memory the one that answers in the next cycle.
         self.memory = WeightMemory(
             width=lanes * accumulator(spec).width,
@@ -57,7 +58,7 @@ class GlobalPool(Component):
         return {
             "i": In(tensor_stream(self.spec.x, self.lanes)),
             "o": Out(tensor_stream(self.spec.out, self.lanes)),
-        }
+        } | told({"events": self.requantise})
 
     @property
     def cycles(self) -> int:
@@ -84,11 +85,13 @@ class GlobalPool(Component):
             m.submodules.reduce = self.reduce
             connect(m, wiring.flipped(self.i), self.reduce.i)
             connect(m, self.reduce.o, wiring.flipped(self.o))
+            tell(m, self, {"events": self.reduce})
             return m
         sink = self.o
         if self.requantise:
             m.submodules.requantise = self.requantise
             connect(m, self.requantise.o, wiring.flipped(self.o))
+            tell(m, self, {"events": self.requantise})
             sink = self.requantise.i
         m.submodules.memory = memory = self.memory
         accept, go = Signal(), Signal()  # a beat comes in; the one before it goes on
@@ -132,8 +135,10 @@ class GlobalPool(Component):
         return m
 
 
-def pool_unit(spec: PoolSpec, lanes: int, technology: Technology) -> Pool | GlobalPool:
+def pool_unit(
+    spec: PoolSpec, lanes: int, technology: Technology, counts: bool = False
+) -> Pool | GlobalPool:
     """The gateware of a pooling: that of the whole image stores no image."""
     window = spec.window
     whole = window.kernel == (window.height, window.width) and not any(window.padding)
-    return (GlobalPool if whole else Pool)(spec, lanes, technology)
+    return (GlobalPool if whole else Pool)(spec, lanes, technology, counts)

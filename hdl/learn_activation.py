@@ -10,6 +10,7 @@ from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.activation import Activation
 from gategrad.hdl.component import Component
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.multiplier import multiply, multiply_cost, multiply_latency
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.stash import Stash, meet
@@ -31,9 +32,10 @@ class LearnActivation(Component):
     ``o_delta``; ``elements`` of a sample, one a beat; ``in_flight``: samples that may go forward
     before the first delta comes back.
 
-    Of a relu and a leaky_relu a bit is kept for every element, of others all of y. One multiplier,
-    none where f' is a bit. ``latency`` forward, ``latency_back`` from the delta's transfer in, if y
-    has been there for long; one element a cycle both ways.
+    ``events`` of o, of a relu and a leaky_relu, and ``delta_events`` of o_delta, where there can be
+    any. Of a relu and a leaky_relu a bit is kept for every element, of others all of y. One
+    multiplier, none where f' is a bit. ``latency`` forward, ``latency_back`` from the delta's
+    transfer in, if y has been there for long; one element a cycle both ways.
 
     Placed alone, 864 elements of 16 bits, two in flight: a sigmoid 240 LUTs, 3 MULT18X18D and 6
     DP16KD at 133 MHz on ECP5-6, 490 cells, 3 SB_MAC16 and 21 SB_RAM40 at 55 MHz on UP5K; a relu
@@ -61,7 +63,7 @@ class LearnActivation(Component):
             )
         self.spec, self.derivative, self.technology = spec, derivative, technology
         self.delta, self.dx = delta, dx
-        self.activation = Activation(spec, 1, technology)
+        self.activation = Activation(spec, 1, technology, counts=True)
         self._steps = derivative.method == "arithmetic"  # one of two constants
         self.stash = Stash(spec.out, elements, in_flight, technology, positive=self._steps)
         self.slope = None if self._steps else Activation(derivative, 1, technology)
@@ -70,7 +72,7 @@ class LearnActivation(Component):
         width = delta.width + (0 if self.masks else self._factor_bits)
         acc = Format(width, delta.frac + factor.frac)
         self.requantise = Requantise(
-            RequantiseSpec.by_shift(acc, dx), None, channels=1, technology=technology
+            RequantiseSpec.by_shift(acc, dx), None, channels=1, technology=technology, counts=True
         )
 
     @property
@@ -84,7 +86,11 @@ class LearnActivation(Component):
             "o": Out(tensor_stream(self.spec.out)),
             "i_delta": In(tensor_stream(self.delta)),
             "o_delta": Out(tensor_stream(self.dx)),
-        }
+        } | told(self._telling)
+
+    @property
+    def _telling(self) -> dict[str, Component]:
+        return {"events": self.activation, "delta_events": self.requantise}
 
     @property
     def latency(self) -> int:
@@ -137,4 +143,5 @@ class LearnActivation(Component):
             (product,) = multiply(pipe, [tuple(operands)], self.technology)
         m.d.comb += [requantise.i.payload[0].eq(product), requantise.i.valid.eq(pipe.valid)]
         connect(m, requantise.o, wiring.flipped(self.o_delta))
+        tell(m, self, self._telling)
         return m

@@ -8,6 +8,7 @@ from gategrad.golden.format import Format
 from gategrad.hdl.concatenate import Concatenate
 from gategrad.hdl.delta_split import DeltaSplit
 from gategrad.hdl.learn_join import Join
+from gategrad.hdl.requantise import countable
 from gategrad.hdl.technology import Technology
 
 
@@ -27,7 +28,7 @@ class LearnConcatenate(Join):
     ):  # fmt: skip
         self.spec = spec
         super().__init__(
-            Concatenate(spec, 1, technology),
+            Concatenate(spec, 1, technology, all(map(countable, spec.requantise))),
             DeltaSplit(delta, spec.channels, technology),
             formats=spec.formats,
             sizes=[spec.pixels * channels for channels in spec.channels],

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out, flipped
 from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.component import Component
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.fifo import Fifo
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import connect, tensor_stream
@@ -20,6 +21,8 @@ class Join(Component):
     """Inputs that wait for each other, and a delta that goes back to each of them::
 
         i_k ─> Fifo ─> forward ─> o          i_delta ─> backward ─> Requantise ─> o_delta_k
+
+    ``events`` of o and ``delta_events_k`` of o_delta_k, where there can be any.
 
     ``forward``: a component with ports ``i_0`` ..., ``o``, of inputs of ``formats`` and ``sizes``
     (elements a sample); ``backward``: one with ``i``, ``o_0`` ..., whose output of input ``k`` is
@@ -39,7 +42,9 @@ class Join(Component):
             for fmt, size in zip(formats, sizes, strict=True)
         ]
         self.back = {
-            k: Requantise(RequantiseSpec.by_shift(delta, fmt), None, 1, technology=technology)
+            k: Requantise(
+                RequantiseSpec.by_shift(delta, fmt), None, 1, technology=technology, counts=True
+            )
             for k, fmt in enumerate(self.dx)
             if fmt is not None
         }
@@ -48,9 +53,14 @@ class Join(Component):
         ports = {f"i_{k}": In(tensor_stream(fmt)) for k, fmt in enumerate(self.formats)}
         formats = {k: fmt for k, fmt in enumerate(self.dx) if fmt is not None}
         back = {f"o_delta_{k}": Out(tensor_stream(fmt)) for k, fmt in formats.items()}
-        return ports | back | {
+        return ports | back | told(self._telling) | {
             "o": Out(tensor_stream(self.out)), "i_delta": In(tensor_stream(self.delta))
         }  # fmt: skip
+
+    @property
+    def _telling(self) -> dict[str, Any]:
+        back = {f"delta_events_{k}": part for k, part in self.back.items()}
+        return {"events": self.forward} | back
 
     def cost(self) -> Resources:
         """The sum of the parts."""
@@ -66,6 +76,7 @@ class Join(Component):
             connect(m, fifo.o, getattr(self.forward, f"i_{k}"))
         connect(m, self.forward.o, flipped(self.o))
         connect(m, flipped(self.i_delta), self.backward.i)
+        tell(m, self, self._telling)
         for k, output in enumerate(self.outputs):
             if output is None:
                 continue

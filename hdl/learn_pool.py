@@ -11,12 +11,13 @@ from gategrad.golden.requantise import RequantiseSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder, counter
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.fifo import SMALL, SMALL_ELSEWHERE, Fifo
 from gategrad.hdl.gather import Gather
 from gategrad.hdl.global_pool import GlobalPool, pool_unit
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.pool import Pool
-from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.requantise import Requantise, countable
 from gategrad.hdl.streams import connect, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.hdl.winners import Winners
@@ -32,7 +33,8 @@ class LearnPool(Component):
 
     ``spec``: any window, of maxima or sums (averages); ``delta``, ``dx``: formats of ``i_delta``
     and ``o_delta``; ``in_flight``: samples that may go forward before the first delta comes back.
-    One element a beat. ``cycles`` a sample forward, ``cycles_back`` backward. Memory: the lines
+    One element a beat; ``events`` of sums in o and ``delta_events`` of o_delta, where there can be
+    any. ``cycles`` a sample forward, ``cycles_back`` backward. Memory: the lines
     that a window spans; of a maximum the winning tap of every element in flight; and that of
     :class:`PoolBack`.
 
@@ -56,7 +58,8 @@ class LearnPool(Component):
             self.forward = Winners(spec, technology)
             self.fifo = Fifo(self.back.winner_format, 1, spec.size * in_flight, technology)
         else:
-            self.forward = pool_unit(spec, 1, technology)
+            counts = spec.requantise is not None and countable(spec.requantise)
+            self.forward = pool_unit(spec, 1, technology, counts)
 
     def ports(self):
         return {
@@ -64,7 +67,11 @@ class LearnPool(Component):
             "o": Out(tensor_stream(self.spec.out)),
             "i_delta": In(tensor_stream(self.delta)),
             "o_delta": Out(tensor_stream(self.dx)),
-        }
+        } | told(self._telling)
+
+    @property
+    def _telling(self) -> dict[str, Component]:
+        return {"events": self.forward, "delta_events": self.back}
 
     @property
     def cycles(self) -> int:
@@ -92,6 +99,7 @@ class LearnPool(Component):
             connect(m, self.fifo.o, self.back.winner)
         connect(m, wiring.flipped(self.i_delta), self.back.i)
         connect(m, self.back.o, wiring.flipped(self.o_delta))
+        tell(m, self, self._telling)
         return m
 
 
@@ -105,7 +113,7 @@ class PoolBack(Component):
     sample before are gathered from the other, for every element of the image those of all windows
     that have it. ``cycles`` a sample: elements of the image times ``ceil(kernel / stride)`` down
     and across, or elements of the output, if that is more. Memory: two times the output, of deltas
-    and taps.
+    and taps. ``events`` of o, if there can be any.
     """
 
     def __init__(self, spec: PoolSpec, delta: Format, dx: Format, technology: Technology):
@@ -121,7 +129,7 @@ class PoolBack(Component):
         most = down.turns * across.turns
         requantise = _requantisation(spec, delta, dx, most)
         self.requantise = Requantise(
-            requantise, None, channels=1, technology=technology, cycles_per_beat=most
+            requantise, None, channels=1, technology=technology, cycles_per_beat=most, counts=True
         )
         bits = delta.width + (self.winner_format.width if self.winner_format else 0)
         page = 1 << (spec.size - 1).bit_length()
@@ -135,7 +143,7 @@ class PoolBack(Component):
         ports = {"i": In(tensor_stream(self.delta)), "o": Out(tensor_stream(self.dx))}
         if self.winner_format is not None:
             ports["winner"] = In(tensor_stream(self.winner_format))
-        return ports
+        return ports | told({"events": self.requantise})
 
     @property
     def cycles(self) -> int:
@@ -157,6 +165,7 @@ class PoolBack(Component):
         m.submodules.memory, m.submodules.gather = memory, gather = self.memory, self.gather
         m.submodules.requantise = requantise = self.requantise
         connect(m, requantise.o, wiring.flipped(self.o))
+        tell(m, self, {"events": requantise})
         filled, freed = Signal(), Signal()  # a page is full, is done with
         page_in, page_out, pages = Signal(), Signal(), Signal(2)
         m.d.sync += [

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.component import Component
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.line_buffer import LineBuffer
 from gategrad.hdl.reduce import Reduce
 from gategrad.hdl.streams import connect, tensor_stream
@@ -20,9 +21,10 @@ class Pool(Component):
 
     ``lanes`` channels a beat. ``cycles`` = pixels out * taps * channels / lanes a sample, or as
     many as the image takes to come, if that is more. Memory: the lines that a window spans.
+    ``counts``: as of :class:`~gategrad.hdl.reduce.Reduce`.
     """
 
-    def __init__(self, spec: PoolSpec, lanes: int, technology: Technology):
+    def __init__(self, spec: PoolSpec, lanes: int, technology: Technology, counts: bool = False):
         self.spec, self.lanes = spec, lanes
         bits = default_bits(spec, lanes)
         self.line_buffer = LineBuffer(
@@ -34,13 +36,13 @@ class Pool(Component):
             technology=technology,
             storage="logic" if bits <= SMALL and technology.family != "ice40" else "block",
         )
-        self.reduce = Reduce(spec, lanes, technology)
+        self.reduce = Reduce(spec, lanes, technology, counts)
 
     def ports(self):
         return {
             "i": In(tensor_stream(self.spec.x, self.lanes)),
             "o": Out(tensor_stream(self.spec.out, self.lanes)),
-        }
+        } | told({"events": self.reduce})
 
     @property
     def cycles(self) -> int:
@@ -57,6 +59,7 @@ class Pool(Component):
         connect(m, wiring.flipped(self.i), self.line_buffer.i)
         connect(m, self.line_buffer.o, self.reduce.i)
         connect(m, self.reduce.o, wiring.flipped(self.o))
+        tell(m, self, {"events": self.reduce})
         return m
 
 

@@ -10,6 +10,7 @@ from gategrad.golden.pool import PoolSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.pipe import greater
 from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import connect, shape_of, tensor_stream
@@ -21,11 +22,15 @@ def accumulator(spec: PoolSpec) -> Format:
     return spec.x if spec.requantise is None else spec.requantise.acc
 
 
-def requantisation(spec: PoolSpec, lanes: int, technology: Technology) -> Requantise | None:
+def requantisation(
+    spec: PoolSpec, lanes: int, technology: Technology, counts: bool = False
+) -> Requantise | None:
     """What turns sums into outputs; nothing behind a maximum."""
     if spec.requantise is None:
         return None
-    return Requantise(spec.requantise, None, channels=lanes, lanes=lanes, technology=technology)
+    return Requantise(
+        spec.requantise, None, channels=lanes, lanes=lanes, technology=technology, counts=counts
+    )
 
 
 def combined(kind: str, a, b):
@@ -44,18 +49,19 @@ class Reduce(Component):
     """Each run of ``spec.window.taps`` beats becomes one: the greatest or the requantised sum.
 
     ``lanes`` elements a beat. Latency 1 cycle from a run's last beat, and that of the
-    requantisation; one beat a cycle in. Two registers a lane.
+    requantisation; one beat a cycle in. Two registers a lane. ``counts``: of one lane it tells the
+    ``events`` of requantised sums.
     """
 
-    def __init__(self, spec: PoolSpec, lanes: int, technology: Technology):
+    def __init__(self, spec: PoolSpec, lanes: int, technology: Technology, counts: bool = False):
         self.spec, self.lanes, self.technology = spec, lanes, technology
-        self.requantise = requantisation(spec, lanes, technology)
+        self.requantise = requantisation(spec, lanes, technology, counts)
 
     def ports(self):
         return {
             "i": In(tensor_stream(self.spec.x, self.lanes)),
             "o": Out(tensor_stream(self.spec.out, self.lanes)),
-        }
+        } | told({"events": self.requantise})
 
     def cost(self) -> Resources:
         """Comparators or adders, two registers a lane, a counter, the requantisation."""
@@ -95,6 +101,7 @@ class Reduce(Component):
         if self.requantise:
             m.submodules.requantise = self.requantise
             connect(m, self.requantise.o, wiring.flipped(self.o))
+            tell(m, self, {"events": self.requantise})
             sink = self.requantise.i
         m.d.comb += [free.eq(~full | sink.ready), sink.valid.eq(full)]
         m.d.comb += [sink.payload[lane].eq(result) for lane, result in enumerate(results)]

@@ -3,12 +3,13 @@
 import json
 import random
 import signal
+from dataclasses import replace
 
 from amaranth.hdl import ClockDomain, Module
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
-from gategrad.golden.backward import Tally
+from gategrad.golden.tally import Tally
 from gategrad.hdl.events import EVENTS
 
 IDLE = 8  # cycles watched after the last expected beat, for beats nobody asked for
@@ -94,6 +95,14 @@ def event_ports(dut) -> dict:
     """The ports of ``dut`` that tell events, by name."""
     members = {name: m for name, m in dut.signature.members.items() if m.is_port}
     return {name: getattr(dut, name) for name, m in members.items() if m.shape == EVENTS}
+
+
+def check_events(pulses, **tallies) -> None:
+    """That ports told what golden counted in :class:`Tally` objects, by name of the port; one that
+    is not there says that nothing can happen."""
+    for name, tally in tallies.items():
+        assert pulses.get(name, Tally()) == replace(tally, elements=0), name
+    assert set(pulses) <= set(tallies)
 
 
 def watcher(ports, pulses):

@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import add
 from gategrad.golden.add import AddSpec, acc_format
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.hdl.add import Add
 from gategrad.hdl.technology import ECP5, PORTABLE
 
@@ -20,11 +21,15 @@ def spec_of(size, a, b, out):
     return AddSpec(size, a, b, RequantiseSpec.by_shift(acc_format(a, b), out))
 
 
-def check(spec, a, b, lanes, **options):
-    dut = Add(spec, lanes, options.pop("technology", PORTABLE).simulated())
-    expected = add.forward(spec, a, b).reshape(-1, lanes).tolist()
+def check(spec, a, b, lanes, tally=None, **options):
+    """``tally``: of the events that are to be told."""
+    counts, pulses = tally is not None, {}
+    dut = Add(spec, lanes, options.pop("technology", PORTABLE).simulated(), counts)
+    expected = add.forward(spec, a, b, tally).reshape(-1, lanes).tolist()
     inputs = {"i_0": a.reshape(-1, lanes).tolist(), "i_1": b.reshape(-1, lanes).tolist()}
-    assert run_streams(dut, inputs, {"o": len(expected)}, **options)["o"] == expected
+    got = run_streams(dut, inputs, {"o": len(expected)}, pulses=pulses, **options)
+    assert got["o"] == expected
+    check_events(pulses, **({"events": tally} if counts else {}))
     return dut
 
 
@@ -34,6 +39,14 @@ def test_every_sum(a, b, out):
     pairs = np.array([*itertools.product(range(a.min, a.max + 1), range(b.min, b.max + 1))])
     spec = spec_of(len(pairs), a, b, out)
     check(spec, pairs[:, 0], pairs[:, 1], 1, stall_i=0.1, stall_o=0.1)
+
+
+@pytest.mark.parametrize("out", [Format(3, 0), Format(4, -2, signed=False)], ids=str)
+def test_events(out):
+    a, b, tally = Format(5, 2), Format(4, 0, signed=False), Tally()
+    pairs = np.array([*itertools.product(range(a.min, a.max + 1), range(b.min, b.max + 1))])
+    check(spec_of(len(pairs), a, b, out), pairs[:, 0], pairs[:, 1], 1, tally)
+    assert tally.underflowed > 0 and (tally.saturated > 0) == (out.width == 3)
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 6])

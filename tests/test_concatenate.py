@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import concatenate
 from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.hdl.concatenate import Concatenate
 from gategrad.hdl.technology import PORTABLE
 
@@ -39,6 +40,33 @@ def test_bits(pixels, channels, lanes, same):
         dut = Concatenate(spec, lanes, PORTABLE)
         got = run_streams(dut, inputs, {"o": len(expected)}, stall_i=stall_i, stall_o=stall_o)
         assert got["o"] == expected
+
+
+@pytest.mark.parametrize("stalls", [(0, 0), (0, 0.7), (0.7, 0)])
+def test_events(stalls):
+    """Of each input, though others wait in their registers; the last one loses nothing."""
+    formats = [Format(8, 3), Format(8, 6), Format(7, 1, signed=False), OUT]
+    spec, rng = spec_of(3, (1, 2, 1, 1), formats), np.random.default_rng(5)
+    pulses, tally = {}, Tally()
+    x = [
+        rng.integers(fmt.min, fmt.max + 1, (20, 3 * count))
+        for fmt, count in zip(spec.formats, spec.channels, strict=True)
+    ]
+    x[1] = np.clip(x[1], -4, 4)
+    expected = concatenate.forward(spec, *x, tally=tally).reshape(-1, 1).tolist()
+    inputs = {f"i_{k}": part.reshape(-1, 1).tolist() for k, part in enumerate(x)}
+    got = run_streams(
+        Concatenate(spec, 1, PORTABLE, True), inputs, {"o": len(expected)}, stall_i=stalls[0],
+        stall_o=stalls[1], pulses=pulses,
+    )  # fmt: skip
+    assert got["o"] == expected
+    check_events(pulses, events=tally)
+    assert tally.saturated > 20 and tally.underflowed > 10
+
+
+def test_no_events():
+    spec = spec_of(1, (1, 1), [OUT, OUT])
+    assert "events" not in Concatenate(spec, 1, PORTABLE, True).ports()
 
 
 def test_scales_and_zero_points():

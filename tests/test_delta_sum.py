@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden.format import Format, saturate
+from gategrad.golden.tally import Tally
 from gategrad.hdl.delta_sum import DeltaSum
 
 
@@ -14,15 +15,21 @@ def check(dut, terms, **options):
     """``terms``: elements x inputs."""
     terms = np.asarray(terms)
     inputs = {f"i_{k}": terms[:, k : k + 1].tolist() for k in range(dut.count)}
-    expected = saturate(terms.sum(axis=1), dut.delta).reshape(-1, 1).tolist()
-    assert run_streams(dut, inputs, {"o": len(terms)}, **options)["o"] == expected
+    exact, tally, pulses = terms.sum(axis=1), Tally(), {}
+    tally.count(exact, exact, dut.delta)
+    expected = saturate(exact, dut.delta).reshape(-1, 1).tolist()
+    got = run_streams(dut, inputs, {"o": len(terms)}, pulses=pulses, **options)
+    assert got["o"] == expected
+    check_events(pulses, events=tally)
+    return tally
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_every_sum(count):
     fmt = Format(3, 2)
-    check(DeltaSum(fmt, count), [*itertools.product(range(-4, 4), repeat=count)],
-          stall_i=0.1, stall_o=0.2)  # fmt: skip
+    tally = check(DeltaSum(fmt, count), [*itertools.product(range(-4, 4), repeat=count)],
+                  stall_i=0.1, stall_o=0.2)  # fmt: skip
+    assert tally.saturated > 10
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 7])

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import dropout
 from gategrad.golden.dropout import DropoutSpec, dropping
@@ -26,8 +26,10 @@ def at_random(spec, frames, seed=0):
     return x, d, rng.integers(0, 2, frames)
 
 
-def back(spec, d, kept, dx=DX):
-    (found,), gradients = dropout.backward(spec, {}, (), None, d, DELTA, (dx,), kept=kept)
+def back(spec, d, kept, dx=DX, tally=None):
+    (found,), gradients = dropout.backward(
+        spec, {}, (), None, d, DELTA, (dx,), (tally,), kept=kept
+    )
     assert not gradients
     return found
 
@@ -126,7 +128,9 @@ def test_masks_are_independent():
 def test_gateware(size, in_flight, multiplier, shift, x, technology, stall):
     spec = DropoutSpec(size, x, HALF, multiplier, shift)
     values, d, learn = at_random(spec, max(3, 60 // size), seed=size)
-    y, kept = dropout.forward(spec, values, Noise(9), learn)
+    d[1] = np.clip(d[1], -1, 1)
+    tally, back_tally, pulses = Tally(), Tally(), {}
+    y, kept = dropout.forward(spec, values, Noise(9), learn, tally)
     wide = Format(12, 8)  # more bits than there were, and none rounded off
     dx = wide if stall and multiplier < 5 else DX
     dut = Dropout(spec, 9, in_flight, technology.simulated(), delta=DELTA, dx=dx)
@@ -134,9 +138,14 @@ def test_gateware(size, in_flight, multiplier, shift, x, technology, stall):
     inputs = {name: part.reshape(-1, 1).tolist() for name, part in inputs.items()}
     record = {}
     got = run_streams(dut, inputs, {"o": y.size, "o_delta": y.size}, stall_i=stall, stall_o=stall,
-                      record=record)  # fmt: skip
+                      record=record, pulses=pulses)  # fmt: skip
     assert got["o"] == y.reshape(-1, 1).tolist()
-    assert got["o_delta"] == back(spec, d, kept, dx).reshape(-1, 1).tolist()
+    assert got["o_delta"] == back(spec, d, kept, dx, back_tally).reshape(-1, 1).tolist()
+    check_events(pulses, events=tally, delta_events=back_tally)
+    if size == 40:
+        assert tally.saturated > 0 or multiplier == 1
+        assert back_tally.saturated > 0 or multiplier == 1 or dx == wide
+        assert back_tally.underflowed > 0 or dx == wide
     if not stall:
         assert np.diff(record["o"]).tolist() == [1] * (y.size - 1)
         assert record["o"][0] - record["i"][0] == dut.latency

@@ -5,8 +5,8 @@ import pytest
 from amaranth.hdl import signed
 from logic_support import observe
 
-from gategrad.golden.backward import Tally
 from gategrad.golden.format import Format, Rounding, round_shift
+from gategrad.golden.tally import Tally
 from gategrad.hdl.component import Component
 from gategrad.hdl.events import EVENTS, Losses, nearest, told
 

@@ -4,11 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import activation, backward
 from gategrad.golden.activation import FUNCTIONS, ActivationSpec
 from gategrad.golden.format import Format
+from gategrad.golden.tally import Tally
 from gategrad.hdl.learn_activation import LearnActivation
 from gategrad.hdl.technology import ECP5, ICE40, ICE40UP, PORTABLE
 
@@ -22,14 +23,17 @@ def check(spec, delta, dx, x, given, technology=PORTABLE, in_flight=2, **options
     dut = LearnActivation(
         spec, derivative, delta, dx, x.shape[1], in_flight, technology.simulated()
     )
-    y = activation.forward(spec, x)
-    (expected,), _ = backward.activation(spec, {}, (x,), y, given, delta, (dx,))
+    tally, back, pulses = Tally(), Tally(), {}
+    y = activation.forward(spec, x, tally)
+    (expected,), _ = backward.activation(spec, {}, (x,), y, given, delta, (dx,), (back,))
     got = run_streams(
         dut, {"i": x.reshape(-1, 1).tolist(), "i_delta": given.reshape(-1, 1).tolist()},
-        {"o": x.size, "o_delta": x.size}, **options,
+        {"o": x.size, "o_delta": x.size}, pulses=pulses, **options,
     )  # fmt: skip
     assert got["o"] == y.reshape(-1, 1).tolist()
     assert got["o_delta"] == expected.reshape(-1, 1).tolist()
+    check_events(pulses, events=tally, delta_events=back)
+    dut.tallies = tally, back
     return dut
 
 
@@ -67,7 +71,34 @@ def test_sixteen_bits(technology, function):
 def test_formats_apart(function, dx):
     """Rounded away, saturated, or shifted up."""
     spec = ActivationSpec(function, X, Format(6, 4))
-    check(spec, DELTA, dx, *every(spec, DELTA), stall_i=0.1, stall_o=0.1)
+    dut = check(spec, DELTA, dx, *every(spec, DELTA), stall_i=0.1, stall_o=0.1)
+    _, back = dut.tallies
+    assert back.underflowed > 0 or dx.frac > 0
+    assert back.saturated > 0 or dx != Format(6, 9)
+
+
+@pytest.mark.parametrize("function", ["relu", "leaky_relu"])
+@pytest.mark.parametrize(
+    "out", [Format(4, 0), Format(4, 0, signed=False), Format(4, 2), Format(3, 1), Format(9, 5)],
+    ids=str,
+)  # fmt: skip
+def test_events_of_outputs(function, out):
+    spec = ActivationSpec(function, X, out, *[0.3] * (function == "leaky_relu"))
+    tally, _ = check(spec, DELTA, DX, *every(spec, DELTA), stall_i=0.2, stall_o=0.2).tallies
+    assert (tally.underflowed > 0) == (out.frac < (1 if function == "relu" else 3))
+    assert (tally.saturated > 0) == (out.integer < 3 - (not out.signed))
+
+
+def test_ports_of_events():
+    """There where something can be lost, and by arithmetic."""
+    def ports(function, out=X, dx=DELTA):
+        spec = ActivationSpec(function, X, out)
+        dut = LearnActivation(spec, backward.derivative(spec), DELTA, dx, 12, 3, PORTABLE)
+        return {name for name in dut.signature.members if "events" in name}
+
+    assert ports("relu") == set()
+    assert ports("relu", Format(5, 3), DX) == {"events"}
+    assert ports("tanh") == ports("relu", X, Format(3, 2)) == {"delta_events"}
 
 
 @pytest.mark.parametrize("technology", [ICE40UP, ECP5], ids=lambda t: t.name)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import add, backward
 from gategrad.golden.add import AddSpec, acc_format
 from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.hdl.learn_add import LearnAdd
 from gategrad.hdl.technology import ECP5, PORTABLE, Resources
 
@@ -30,13 +31,20 @@ def test_both_ways(dx, technology):
     spec = spec_of(size)
     dut = LearnAdd(spec, DELTA, dx, 2, technology.simulated())
     a, b, d = (rng.integers(f.min, f.max + 1, (samples, size)) for f in (A, B, DELTA))
-    y = add.forward(spec, a, b)
-    deltas, _ = backward.add(spec, {}, (a, b), np.abs(y) + 1, d, DELTA, dx)
+    d[0] = [-2, -1, 0, 1, 2, 3]
+    told = {"events": Tally(), "delta_events_0": Tally(), "delta_events_1": Tally()}
+    forward, *back = told.values()
+    y = add.forward(spec, a, b, forward)
+    deltas, _ = backward.add(spec, {}, (a, b), np.abs(y) + 1, d, DELTA, dx, back)
     expected = {"o": beats(y)}
     expected |= {f"o_delta_{k}": beats(v) for k, v in enumerate(deltas) if v is not None}
     sends = {"i_0": beats(a), "i_1": beats(b), "i_delta": beats(d)}
     counts = {name: len(values) for name, values in expected.items()}
-    assert run_streams(dut, sends, counts) == expected
+    pulses = {}
+    assert run_streams(dut, sends, counts, pulses=pulses) == expected
+    check_events(pulses, **told)
+    assert forward.saturated > 0
+    assert back[0].underflowed > 0 or dx[0] in (None, DELTA)
 
 
 def test_without_deltas():

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import backward, concatenate
 from gategrad.golden.concatenate import ConcatenateSpec
 from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.hdl.learn_concatenate import LearnConcatenate
 from gategrad.hdl.technology import ECP5, PORTABLE
 
@@ -40,13 +41,22 @@ def test_both_ways(pixels, channels, dx, technology):
         for f, c in zip(spec.formats, channels, strict=True)
     ]
     d = rng.integers(DELTA.min, DELTA.max + 1, (samples, pixels * sum(channels)))
-    y = concatenate.forward(spec, *inputs)
-    deltas, _ = backward.concatenate(spec, {}, tuple(inputs), y, d, DELTA, dx)
+    inputs[0][0] = -1
+    d[0] = np.resize([-2, -1, 0, 1], d.shape[1])
+    told = {"events": Tally()} | {f"delta_events_{k}": Tally() for k in range(len(dx))}
+    forward, *back = told.values()
+    y = concatenate.forward(spec, *inputs, tally=forward)
+    deltas, _ = backward.concatenate(spec, {}, tuple(inputs), y, d, DELTA, dx, back)
     expected = {"o": beats(y)}
     expected |= {f"o_delta_{k}": beats(v) for k, v in enumerate(deltas) if v is not None}
     sends = {f"i_{k}": beats(values) for k, values in enumerate(inputs)} | {"i_delta": beats(d)}
     counts = {name: len(values) for name, values in expected.items()}
-    assert run_streams(dut, sends, counts) == expected
+    pulses = {}
+    assert run_streams(dut, sends, counts, pulses=pulses) == expected
+    check_events(pulses, **told)
+    assert forward.underflowed > 0
+    assert dx[0] is None or back[0].underflowed > 0
+    assert dx[1] != Format(4, 4) or back[1].saturated > 0
 
 
 def test_one_input_may_be_ahead():

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from support import run_streams
+from support import check_events, run_streams
 
 from gategrad.golden import backward, pool
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.pool import PoolSpec, sum_format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.golden.window import WindowSpec
 from gategrad.hdl.learn_pool import LearnPool, PoolBack
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
@@ -46,14 +47,17 @@ def check(spec, delta=DELTA, dx=DX, samples=5, technology=PORTABLE, **options):
     x = random.integers(spec.x.min, spec.x.max + 1, (samples, spec.window.size))
     given = random.integers(delta.min, delta.max + 1, (samples, spec.size))
     x[0], given[0], given[1] = 0, delta.min, delta.max
-    y = pool.forward(spec, x)
-    (expected,), _ = backward.pool(spec, {}, (x,), y, given, delta, (dx,))
+    tally, back, pulses = Tally(), Tally(), {}
+    y = pool.forward(spec, x, tally)
+    (expected,), _ = backward.pool(spec, {}, (x,), y, given, delta, (dx,), (back,))
     got = run_streams(
         dut, {"i": x.reshape(-1, 1).tolist(), "i_delta": given.reshape(-1, 1).tolist()},
-        {"o": y.size, "o_delta": x.size}, **options,
+        {"o": y.size, "o_delta": x.size}, pulses=pulses, **options,
     )  # fmt: skip
     assert got["o"] == y.reshape(-1, 1).tolist()
     assert got["o_delta"] == expected.reshape(-1, 1).tolist()
+    check_events(pulses, events=tally, delta_events=back)
+    dut.tallies = tally, back
     return dut
 
 
@@ -74,7 +78,21 @@ def test_stalls(kind, stalls):
 @pytest.mark.parametrize("dx", [Format(4, -1), Format(6, 9), Format(24, 18)], ids=str)
 def test_formats_apart(kind, dx):
     """Rounded away, saturated, or shifted up."""
-    check(spec_of(kind, WINDOWS["overlapping"]), dx=dx, samples=3)
+    dut = check(spec_of(kind, WINDOWS["overlapping"]), dx=dx, samples=3)
+    _, back = dut.tallies
+    assert (back.underflowed > 0) == (dx.frac < 0) and (back.saturated > 0) == (dx.frac == 9)
+
+
+@pytest.mark.parametrize("name", ["halved", "overlapping", "whole"])
+@pytest.mark.parametrize("factor", [1, 300])
+def test_events_of_sums(name, factor):
+    """Both kinds, of windows and of whole images."""
+    window, x = WINDOWS[name], Format(6, 3)
+    acc = sum_format(x, window.taps)
+    shift = acc.frac - 1 + 8 * (factor > 1)
+    scaled = RequantiseSpec(acc, Format(4, 1), shift, Rounding.NEAREST, (factor,) * (factor > 1))
+    tally, _ = check(PoolSpec("sum", window, x, scaled), samples=40).tallies
+    assert tally.saturated > 0 and tally.underflowed > 0
 
 
 @pytest.mark.parametrize("technology", TECHNOLOGIES, ids=lambda t: t.name)
