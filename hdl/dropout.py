@@ -170,10 +170,8 @@ class Dropout(Component):
 
     def _losses(self, shift: int, x: Format, out: Format) -> Losses:
         """What happens to ``x`` times the multiplier, shifted right and held to ``out``."""
-        half = 1 << shift >> 1 if shift > 0 else 0
-        ends = (end * self.spec.multiplier << max(0, -shift) for end in (x.min, x.max))
-        low, high = (end + half >> max(0, shift) for end in ends)
-        return Losses(out, low, high, max(0, shift))
+        low, high = (end * self.spec.multiplier for end in (x.min, x.max))
+        return Losses.nearest(out, low, high, shift)
 
     def _settled(self, pipe: Pipe, value, shift: int, x: Format, out: Format, events: str):
         """``sat(round(value / 2**shift))`` in ``out``, of ``x`` times the multiplier."""

@@ -8,6 +8,7 @@ from gategrad.hdl.activation import Activation
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder, counter, rom, saturation
+from gategrad.hdl.events import nearest
 from gategrad.hdl.loss_unit import Best, LossUnit, gated
 from gategrad.hdl.multiplier import multiply_unsigned
 from gategrad.hdl.pipe import Pipe, saturate
@@ -95,6 +96,9 @@ class ElementLoss(LossUnit):
         fmt = self.spec.delta
         shift = fmt.frac - frac
         held = saturate(d << shift, fmt, low << shift, high << shift)
+        losses = self.losses
+        if losses and spec.kind != "squared_error":
+            losses.tell(m, self.delta_events, deltas.moves & learns, losses.flags(d << shift))
         with m.If(advance):
             m.d.sync += self.o_delta.valid.eq(deltas.valid)
             m.d.sync += self.o_delta.payload[0].eq(Mux(learns, held, 0))
@@ -132,11 +136,15 @@ class ElementLoss(LossUnit):
         if not self.values:
             target = target << spec.x.frac
         difference, *tags = pipe.register([y - target, *tags])
-        drop = spec.x.frac - fmt.frac
+        drop, losses = spec.x.frac - fmt.frac, self.losses
         half = 1 << drop - 1 if drop > 0 else 0
-        difference = (difference + half) << max(0, -drop) >> max(0, drop)
-        most = spec.x.max - spec.x.min + spec.one << max(0, -drop)
-        delta, *tags = pipe.register([saturate(difference, fmt, -most, most), *tags])
+        total = (difference + half) << max(0, -drop)
+        rounded = total >> max(0, drop)
+        if losses:
+            flags = losses.flags(rounded, nearest(total, drop, fmt))
+            losses.tell(m, self.delta_events, pipe.moves & tags[1], flags)
+        held = saturate(rounded, fmt, losses.low, losses.high)
+        delta, *tags = pipe.register([held, *tags])
         squares = gated(m, pipe.valid, pipe.advance)
         size, *rest = squares.register([Mux(delta < 0, -delta, delta)[: fmt.width], *tags])
         square = multiply_unsigned(squares, size, size, self.technology, rest)

@@ -26,6 +26,13 @@ class Losses:
         beyond = high > out.max or (out.signed and low < out.min)
         self.kinds = ["saturated"] * beyond + ["underflow"] * (drop > 0)
 
+    @classmethod
+    def nearest(cls, out: Format, low: int, high: int, drop: int) -> "Losses":
+        """Of exact numbers ``low..high``, divided by ``2**drop`` and rounded to nearest, halves up;
+        a negative ``drop`` multiplies."""
+        half, up, drop = 1 << drop >> 1 if drop > 0 else 0, max(0, -drop), max(0, drop)
+        return cls(out, (low << up) + half >> drop, (high << up) + half >> drop, drop)
+
     def __bool__(self) -> bool:
         return bool(self.kinds)
 

@@ -67,8 +67,11 @@ class Hinge(FrameLoss):
 
         times = Signal(signed(len(counted) + 1))
         m.d.comb += times.eq(Mux(hit, -counted, above))
-        held = saturate(times << fmt.frac, fmt, -(spec.classes - 1) << fmt.frac, 1 << fmt.frac)
+        losses, exact = self.losses, times << fmt.frac
+        held = saturate(exact, fmt, losses.low, losses.high)
         pipe.valid = pipe.valid & second
+        if losses:
+            losses.tell(m, self.delta_events, pipe.moves & learn, losses.flags(exact))
         (delta,) = pipe.register([Mux(learn, held, 0)])
         m.d.comb += [self.o_delta.valid.eq(pipe.valid), self.o_delta.payload[0].eq(delta)]
         return m

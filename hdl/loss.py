@@ -24,6 +24,8 @@ class Loss(LossUnit):
     ``status``   one a sample: ``learn``, ``loss`` (of ``spec.loss_format``), ``right``
     ============ =====================================================================
 
+    ``delta_events``, if there can be any, tells of deltas of samples that learn.
+
     Outputs wait for their label; neither outputs nor labels are taken while deltas or a status of
     samples before are not.
 

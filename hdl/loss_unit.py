@@ -8,9 +8,11 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from gategrad.golden.loss import LossSpec
+from gategrad.golden.softmax import PRODUCT_FRAC
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder, counter, product
+from gategrad.hdl.events import Losses
 from gategrad.hdl.pipe import Pipe, greater
 from gategrad.hdl.replay import Replay
 from gategrad.hdl.streams import tensor_stream
@@ -46,7 +48,22 @@ class LossUnit(Component):
             **target,
             "o_delta": Out(tensor_stream(spec.delta)),
             "status": Out(stream.Signature(status_layout(spec))),
-        }
+        } | self.losses.ports("delta_events")
+
+    @property
+    def losses(self) -> Losses:
+        """What happens to deltas where they are rounded and held to their format."""
+        spec = self.spec
+        one, frac = 1, 0
+        if spec.kind == "squared_error":
+            one, frac = spec.x.max - spec.x.min + spec.one, spec.x.frac
+        elif spec.kind == "sigmoid_cross_entropy":
+            frac = spec.sigmoid.out.frac
+            one = 1 << frac
+        elif spec.kind == "softmax_cross_entropy":
+            one, frac = 1 << PRODUCT_FRAC, PRODUCT_FRAC
+        least = -max(1, spec.classes - 1) if spec.kind == "hinge" else -one
+        return Losses.nearest(spec.delta, least, one, frac - spec.delta.frac)
 
     @property
     def latency(self) -> int:
@@ -63,7 +80,9 @@ class LossUnit(Component):
         raise NotImplementedError
 
     def placed(self, total: Resources) -> Resources:
-        """``total`` with the cells of registers that follow no logic, which an iCE40 counts."""
+        """``total`` with what tells events and, on an iCE40, the cells of registers that follow no
+        logic."""
+        total += self.losses.cost()
         alone = 4 * total.ffs // 5 if self.technology.family == "ice40" else 0
         return total + Resources(luts=alone)
 

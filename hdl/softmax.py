@@ -105,7 +105,7 @@ class Softmax(FrameLoss):
 
         reciprocal = ((quotient[:DIVISION] + 1) >> 1)[:BITS]
         p, hit, learn = multiply_unsigned(back, exp, reciprocal, self.technology, [hit, learn])
-        m.d.comb += self.o_delta.payload[0].eq(self._delta(back, p, hit, learn))
+        m.d.comb += self.o_delta.payload[0].eq(self._delta(m, back, p, hit, learn))
         m.d.comb += self.o_delta.valid.eq(back.valid)
         return m
 
@@ -168,15 +168,17 @@ class Softmax(FrameLoss):
         m.d.sync += log.eq(parts[0] + parts[1] - parts[2])
         return (below << frac - self.spec.x.frac) + (log << frac - LOG_FRAC)
 
-    def _delta(self, back: Pipe, p, hit, learn) -> Value:
+    def _delta(self, m: Module, back: Pipe, p, hit, learn) -> Value:
         """``p - t`` rounded to the deltas' format and saturated; 0 if nothing learns."""
         fmt = self.spec.delta
         drop = PRODUCT_FRAC - fmt.frac
-        rounded, hit, learn = back.register(
-            [((p >> drop) + p[drop - 1])[: fmt.frac + 1], hit, learn]
+        rounded, hit, learn, lost = back.register(
+            [((p >> drop) + p[drop - 1])[: fmt.frac + 1], hit, learn, p[:drop].any()]
         )
         # Minus one: only the two highest bits change.
         top, one = rounded[-1], 1 << fmt.frac
         difference = Cat(rounded[:-1], top ^ hit, hit & ~top).as_signed()
-        held = saturate(difference, fmt, -one, one)
+        held, losses = saturate(difference, fmt, -one, one), self.losses
+        flags = losses.flags(difference, lost)
+        losses.tell(m, self.delta_events, back.moves & learn, flags)
         return back.register([Mux(learn, held, 0)])[0].as_signed()

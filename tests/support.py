@@ -79,7 +79,7 @@ def run_streams(
 ):  # fmt: skip
     """As :func:`run_stream`, for any ports: ``inputs`` maps names of ports to their beats,
     ``outputs`` to the number of beats expected; each port stalls on its own. Returns the beats of
-    the outputs by name; ``record`` receives cycle numbers by name."""
+    the outputs by name; ``record`` receives cycle numbers by name, ``pulses`` tallies by name."""
     got, cycles_i, cycles_o = _run(
         dut,
         [(getattr(dut, name), beats) for name, beats in inputs.items()],

@@ -161,6 +161,33 @@ def test_gateware_equals_golden(kind, classes, technology):
         check_loss(spec, *samples(spec, 12, seed), technology=technology, seed=seed)
 
 
+@pytest.mark.parametrize("stalls", [(0.3, 0.3), (0, 0.8)])
+@pytest.mark.parametrize("kind, classes", ALL)
+def test_events(kind, classes, stalls):
+    """1.0 is beyond the deltas, and most of what rounds has fewer bits than a delta keeps."""
+    spec = LossSpec(kind, classes, Format(9, 5), Format(4, 3))
+    y, labels, learn = samples(spec, 40, 3)
+    near = spec.one * (labels[:, None] == (np.arange(classes) if classes > 1 else 1))
+    y[20:30] = near[20:30] + (0, 1, -1, 0, 2)[classes % 5]
+    tally = check_loss(spec, y, labels, learn, stall_i=stalls[0], stall_o=stalls[1]).tally
+    every = check_loss(spec, y, labels).tally
+    assert every.saturated > tally.saturated > 0
+    rounds = kind in ("squared_error", "softmax_cross_entropy")
+    assert (tally.underflowed > 0) == rounds
+
+
+def test_ports_of_events():
+    def ports(kind, classes, *formats):
+        return "delta_events" in Loss(LossSpec(kind, classes, *formats)).signature.members
+
+    x, wide = Format(9, 5), Format(16, 8)
+    assert not ports("perceptron", 1, x, wide) and ports("perceptron", 1, x, Format(3, 2))
+    assert not ports("hinge", 10, x, wide) and ports("hinge", 10, x, Format(4, 0))
+    assert not ports("sigmoid_cross_entropy", 2, x, wide)
+    assert not ports("squared_error", 2, x, wide) and ports("squared_error", 2, x, Format(16, 4))
+    assert ports("softmax_cross_entropy", 2, x, wide)
+
+
 @pytest.mark.parametrize("classes", [1, 4])
 def test_gateware_with_values_as_targets(classes):
     for x, delta in FORMATS:
