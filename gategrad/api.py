@@ -125,6 +125,8 @@ def learn(
     odd = [key for key in where if backend != "board" and (backend, key) != ("netlist", "board")]
     if odd:
         raise GategradError(f"{', '.join(odd)}: of backend board alone, not of {backend}")
+    if backend == "board":  # before formats are measured
+        device.built_for(where.get("build"), where.get("board"))
 
     def gateware(learning: Learning, values: bool):
         from gategrad.learn_backends import learning_backend
@@ -138,13 +140,13 @@ def learn(
                 "backend board: a board learns from labels; targets that are values learn with "
                 "numpy, amaranth or verilator"
             )
-        device = connect_trainer(learning=learning, **where)
+        found = connect_trainer(learning=learning, **where)
         try:
-            device.load_weights(progress=progress)
+            found.load_weights(progress=progress)
         except BaseException:
-            device.close()
+            found.close()
             raise
-        return device
+        return found
 
     return learning_loop.learn(
         network, _data(data, network), backend=backend, gateware=gateware, samples=samples,

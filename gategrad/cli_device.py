@@ -76,7 +76,7 @@ def identify(
     """
     counters: dict[str, int] = {}
     if build:
-        with api.connect(port, build=build, baud=baud) as device:
+        with api.connect(port, build=build, board=board, baud=baud) as device:
             identity, counters = device.identify(), device.counters
     else:
         with open_link(port, baud, as_board(board)) as link:

@@ -125,7 +125,7 @@ def port_options(command):
     """Where a board is."""
     for option in (
         click.option("--baud", type=click.IntRange(1), help="Bits a second; default: the board's."),
-        click.option("-b", "--board", help="Board, where --build is not given."),
+        click.option("-b", "--board", help="Board; --build says it, too."),
         click.option("--build", help="Folder of the bitstream: says board, baud rate and weights."),
         click.option(
             "-p", "--port", help="Serial port, such as /dev/ttyUSB1; default: the one that answers."

@@ -148,8 +148,7 @@ def connect(
 
     Raises :class:`GategradError`, also for a device with another model in it.
     """
-    report = BuildReport.read(build) if build is not None else None
-    found = as_board(report.board if report else board)
+    report, found = built_for(build, board)
     if model is None:
         model = built_model(build)
     link = open_link(port, baud or (report.baud if report else None), found, report)
@@ -208,6 +207,25 @@ def _connect_loadable(
         device.load_weights(model, progress)
     link.speed_up()
     return device
+
+
+def built_for(
+    build: str | Path | None, board: Board | str | None
+) -> tuple[BuildReport | None, Board | None]:
+    """The report of the bitstream in the folder ``build``, and its board; without one ``board``.
+
+    Raises :class:`GategradError` where both are given and disagree.
+    """
+    named = as_board(board)
+    if build is None:
+        return None, named
+    report = BuildReport.read(build)
+    if named and named.name != report.board:
+        raise GategradError(
+            f"{build} holds a bitstream for board {report.board}, not {named.name}; leave --board "
+            "out, or name the folder of the other bitstream"
+        )
+    return report, as_board(report.board)
 
 
 def open_link(

@@ -15,16 +15,14 @@ import numpy as np
 from gategrad.boards.board import Board
 from gategrad.boards.build import no_progress
 from gategrad.boards.host import Link, Transport
-from gategrad.boards.report import BuildReport
 from gategrad.boards.tools import Progress
-from gategrad.device import Device, expect, open_link, pack_inputs, told
+from gategrad.device import Device, built_for, expect, open_link, pack_inputs, told
 from gategrad.errors import GategradError
 from gategrad.learn_plan import plan_learning
 from gategrad.learner import NO_LABEL
 from gategrad.learning import Learning, without_dropout
 from gategrad.model import Model
 from gategrad.trainer_file import TrainerFile
-from gategrad.verbs import as_board
 
 
 @dataclass(frozen=True)
@@ -191,8 +189,7 @@ def connect_trainer(
 
     Raises :class:`GategradError`, also for a device that was built from something else.
     """
-    report = BuildReport.read(build) if build is not None else None
-    found = as_board(report.board if report else board)
+    report, found = built_for(build, board)
     file = TrainerFile.read(build) if build is not None else None
     if learning is not None:
         foldings = file.image.tiles if file else plan_learning(learning, found).foldings

@@ -2,18 +2,24 @@
 """A board as a backend: a real core behind the simulated link."""
 
 import dataclasses
+import json
 import random
 
 import link_support
 import pytest
 from link_support import SimulatedPort
 from small_models import digits, noise
+from support import write_report
+from test_learning_loop import NET
 
 import gategrad
 from gategrad import GategradError, device, layouts
+from gategrad.boards.board import find_board
 from gategrad.boards.build import no_progress
 from gategrad.boards.host import Link
 from gategrad.boards.protocol import Request, encode
+from gategrad.boards.top import BoardTop
+from gategrad.cli import main
 from gategrad.core import Core, core_hash, load_image
 from gategrad.hdl.technology import ICE40UP, Resources
 from gategrad.plan import Context
@@ -148,6 +154,35 @@ def test_weights_for():
     assert device.weights_for(model, None, 784 * 32) == (load_image(core), 2)
     with pytest.raises(GategradError, match="takes 7 bytes of weights, not 25088; name the folder"):
         device.weights_for(model, None, 7)
+
+
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("verb", [
+    "run d.npz --data digits", "identify", "weights -o w.npz",
+    "train net.toml --data digits -o w.npz --backend board",
+])  # fmt: skip
+def test_a_board_that_is_not_the_build_s_is_refused(verb, trains, tmp_path, monkeypatch, capsys):
+    """By every verb that takes both, before a port is opened or a format measured."""
+    monkeypatch.chdir(tmp_path)
+    model, build = digits(), tmp_path / "build"
+    model.save("d.npz")
+    build.mkdir()
+    model.save(build / "model.npz")
+    core = Core(plan_for(model), input_lanes=1)
+    write_report(build, BoardTop(find_board("icebreaker"), core, model.hash))
+    (tmp_path / "net.toml").write_text(NET)
+    if trains:
+        said = {"layers": {}, "counters": ["learned", "right", "loss"], "loss_frac": 1, "hash": ""}
+        (build / "trainer.json").write_text(json.dumps(said))
+    refused = "build holds a bitstream for board icebreaker, not ulx3s-25f; leave --board out"
+    answers = {"ulx3s-25f": refused}
+    if not trains and "train" not in verb:  # such a build is more than that
+        answers["icebreaker"] = "port /dev/nothing does not exist"
+    for board, answer in answers.items():
+        with pytest.raises(SystemExit) as left:
+            main([*verb.split(), "--port", "/dev/nothing", "--build", "build", "--board", board])
+        assert left.value.code == 2
+        assert answer in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_weights_of_a_build(tmp_path):
