@@ -28,6 +28,11 @@ from gategrad.operations import OPERATIONS
 
 #: Operations that have weights to learn.
 LINEAR = ("dense", "conv")
+#: Version of the arithmetic of learning, by which bitstreams and checkpoints are known: raise it
+#: with whatever makes other weights of the same description and samples (masks, noise, losses,
+#: roundings, updates), so that what was made before is refused and not taken for equal.
+#: tests/test_trainer_file.py notices when that is due.
+ARITHMETIC = 1
 
 
 @dataclass(frozen=True)

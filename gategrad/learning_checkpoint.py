@@ -14,9 +14,9 @@ import numpy as np
 from gategrad.errors import GategradError
 from gategrad.files import read_npz, write_npz
 from gategrad.learner import Learner
-from gategrad.learning import Learning
+from gategrad.learning import ARITHMETIC, Learning
 
-VERSION = 2
+VERSION = f"2.{ARITHMETIC}"  # of the file, and of what made the weights in it
 State = dict[str, np.ndarray]
 
 

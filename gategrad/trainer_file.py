@@ -9,7 +9,7 @@ from typing import Any
 
 from gategrad.errors import GategradError
 from gategrad.files import read_bytes
-from gategrad.learning import Learning
+from gategrad.learning import ARITHMETIC, Learning
 from gategrad.learning_counters import counter_names
 from gategrad.model import Model
 from gategrad.spec_json import spec_to_json
@@ -21,8 +21,10 @@ FILE = "trainer.json"
 
 def learning_hash(learning: Learning) -> str:
     """SHA-256 (hex) of all that decides what is learned: the model it starts from, formats of
-    deltas, updates, loss, batch, seed and rates, and what drops out."""
+    deltas, updates, loss, batch, seed and rates, what drops out, and the version of the
+    arithmetic."""
     said: dict[str, Any] = {
+        "arithmetic": ARITHMETIC,
         "model": learning.model.hash,
         "deltas": {name: str(fmt) for name, fmt in learning.deltas.items()},
         "updates": {name: spec_to_json(spec) for name, spec in learning.updates.items()},
