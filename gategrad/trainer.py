@@ -385,8 +385,7 @@ class Trainer(wiring.Component):
             layer = self.layers[name]
             for kind in ("saturated", "underflow"):
                 total = getattr(self, f"{kind}_{name}")
-                with m.If(layer.counting):
-                    m.d.sync += total.eq(total + getattr(layer, kind))
+                m.d.sync += total.eq(total + layer.weight_events[kind])
         with m.If(self.restart):
             m.d.sync += [getattr(self, name).eq(0) for name in self.counters if name != "updates"]
 

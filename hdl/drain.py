@@ -1,7 +1,9 @@
 # amaranth: UnusedElaboratable=no
 """``Drain``: results that come many at once, and wait for nobody, leave one by one."""
 
-from amaranth.hdl import Module, Mux, Signal
+from math import ceil
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -19,13 +21,17 @@ class Drain(Component):
     Whoever computes the elements takes a place with ``reserve`` before it begins, which it may
     while ``free`` is high, and brings them with ``load`` when they are there: so that a pipeline
     between the two need never stall. Every ``period`` groups of ``lanes`` carry ``elements``
-    elements; the last of them is cut short. ``slots``: places, 1 for a single register.
+    elements; the last of them is cut short. ``slots``: places, 1 for a single register. ``spare``:
+    as many bits fewer are kept of each, and the last one left says whether it or any of them was
+    set: enough to round by, and to know whether a number was 0. What leaves has the format
+    ``rest``.
 
     Latency: 1 cycle, 3 with several places. Rate: one element a cycle.
     """
 
-    def __init__(self, fmt: Format, *, lanes: int, elements: int, slots: int = 1):
+    def __init__(self, fmt: Format, *, lanes: int, elements: int, slots: int = 1, spare: int = 0):
         self.fmt, self.lanes, self.elements, self.slots = fmt, lanes, elements, slots
+        self.spare, self.rest = spare, Format(fmt.width - spare, fmt.frac - spare, fmt.signed)
         self.period = beats(elements, lanes)
 
     def ports(self):
@@ -34,13 +40,13 @@ class Drain(Component):
             "free": Out(1, init=1),
             "load": In(1),
             "i": In(data.ArrayLayout(shape_of(self.fmt), self.lanes)),
-            "o": Out(tensor_stream(self.fmt, 1)),
+            "o": Out(tensor_stream(self.rest, 1)),
         }
 
     def cost(self) -> Resources:
-        """The register that shifts, and the queue in front of it."""
-        bits = self.lanes * self.fmt.width
-        return Resources(luts=bits * (1 + (self.slots > 1)) + 12, ffs=bits + 12)
+        """The register that shifts, the queue in front of it, and what tells of spare bits."""
+        bits, spare = self.lanes * self.rest.width, self.lanes * ceil(self.spare / 3)
+        return Resources(luts=bits * (1 + (self.slots > 1)) + spare + 12, ffs=bits + 12)
 
     def schedule(self, groups: int, length: int, way: int) -> tuple[list[int], list[int]]:
         """When ``groups`` groups of ``length`` steps each, from cycle 0 on, take their last steps,
@@ -68,7 +74,7 @@ class Drain(Component):
 
     def elaborate(self, platform):
         m = Module()
-        width = self.fmt.width
+        width, groups = self.rest.width, Cat(self._kept(self.i[k]) for k in range(self.lanes))
         taken, drained = Signal(), Signal()  # a group left its place; its last element left
         reserved = Signal(range(self.slots + 1))
         after = reserved + self.reserve - taken
@@ -76,7 +82,7 @@ class Drain(Component):
         held = Signal(self.lanes * width, reset_less=True)
         left = Signal(range(self.lanes + 1))
         if self.slots == 1:
-            load, loaded = self.load, self.i.as_value()
+            load, loaded = self.load, groups
             m.d.comb += taken.eq(drained)
         else:
             # Every reserved group has a place in the queue, so its write needs no handshake; but
@@ -86,7 +92,7 @@ class Drain(Component):
             load, loaded = Signal(), queue.r_data
             m.d.comb += [
                 queue.w_en.eq(self.load),
-                queue.w_data.eq(self.i.as_value()),
+                queue.w_data.eq(groups),
                 queue.r_en.eq(load),
                 load.eq(queue.r_rdy & ((left == 0) | drained)),
                 taken.eq(load),
@@ -103,3 +109,8 @@ class Drain(Component):
         with m.If(load):
             m.d.sync += [held.eq(loaded), left.eq(Mux(last, short, self.lanes))]
         return m
+
+    def _kept(self, value: Value) -> Value:
+        if not self.spare:
+            return value
+        return Cat(value[: self.spare + 1].any(), value[self.spare + 1 :])

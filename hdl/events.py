@@ -16,6 +16,11 @@ from gategrad.hdl.technology import Resources
 EVENTS = data.StructLayout({"saturated": 1, "underflow": 1})
 
 
+def counts_layout(lanes: int) -> data.StructLayout:
+    """How often each event happened to ``lanes`` elements."""
+    return data.StructLayout({kind: range(lanes + 1) for kind in EVENTS.members})
+
+
 class Losses:
     """What can get lost where ``drop`` bits are rounded off and the rest, which is ``low..high``,
     is held to ``out``: a flag for each of ``kinds``, those of :data:`EVENTS` that there can be.

@@ -9,6 +9,7 @@ from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateRounding, Updat
 from gategrad.hdl.channel_table import lookup
 from gategrad.hdl.component import Component
 from gategrad.hdl.estimate import adder
+from gategrad.hdl.events import counts_layout
 from gategrad.hdl.learn_sums import tree
 from gategrad.hdl.loops import delayed
 from gategrad.hdl.memory import WeightMemory
@@ -34,7 +35,8 @@ class Gradient(Component):
     With momentum ``clear`` makes the velocities of row ``clear_row`` zero. With ``hold``, which is
     for times without updates, ``o_w`` is the ``w`` of ``updater.latency`` cycles ago.
 
-    ``saturated``, ``underflow``: how many weights of a tile were, while ``counting``.
+    ``weight_events``: how many weights of a tile were ``saturated`` and how many had an
+    ``underflow``, a cycle for each tile.
     """
 
     def __init__(
@@ -74,13 +76,12 @@ class Gradient(Component):
 
     def ports(self):
         address, width = range(self.tiles.depth), self.lanes * self.spec.weight.width
-        counts = range(self.lanes + 1)
         ports = {
             "valid": In(1), "address": In(address), "first": In(1), "update": In(1),
             "bias": In(1), "products": In(data.ArrayLayout(self.product, self.lanes)),
             "reading": Out(1), "r_address": Out(address), "w": In(width),
             "writing": Out(1), "w_address": Out(address), "o_w": Out(width),
-            "counting": Out(1), "saturated": Out(counts), "underflow": Out(counts), "hold": In(1),
+            "weight_events": Out(counts_layout(self.lanes)), "hold": In(1),
         }  # fmt: skip
         if self.velocities is not None:
             ports |= {"clear": In(1), "clear_row": In(address)}
@@ -220,7 +221,8 @@ class Gradient(Component):
                 m.d.comb += self.updater.noise[p * simd + s].eq(value)
 
     def _count(self, m: Module, valid: Value) -> None:
-        """How many weights of a tile saturated and how many stayed, ``_counts`` cycles later."""
+        """How many weights of a ``valid`` tile saturated and how many stayed, ``_counts`` cycles
+        later."""
         ones = [bin(flags).count("1") for flags in range(16)]
         for name in ("saturated", "underflow"):
             flags, parts = getattr(self.updater, name).as_value(), []
@@ -228,10 +230,10 @@ class Gradient(Component):
                 four = flags[at : at + 4]
                 part = Signal(3, name=f"{name}_{at}", reset_less=True)
                 m.d.sync += part.eq(lookup(ones[: 1 << len(four)], 3, four))
+                with m.If(~valid):
+                    m.d.sync += part.eq(0)  # by the flip-flop's reset
                 parts.append(part)
-            m.d.comb += getattr(self, name).eq(tree(m, parts, name))
-        counting = delayed(m, valid, self._counts, "counted", reset_less=False)
-        m.d.comb += self.counting.eq(counting)
+            m.d.comb += self.weight_events[name].eq(tree(m, parts, name))
 
 
 def _spread(m: Module, first: Signal, count: int, step: int) -> list[Signal]:

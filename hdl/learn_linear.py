@@ -3,6 +3,7 @@
 multipliers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gategrad.golden.update import COLUMN_STEP, UNIT_STEP, UpdateSpec
 from gategrad.hdl.component import Component
 from gategrad.hdl.drain import Drain
 from gategrad.hdl.dropconnect import WeightMask
+from gategrad.hdl.events import tell, told
 from gategrad.hdl.gradient import Gradient
 from gategrad.hdl.learn_control import PAUSE, Control
 from gategrad.hdl.learn_sequence import Job, Steps
@@ -27,11 +29,11 @@ from gategrad.hdl.mac import MacArray
 from gategrad.hdl.matvec import pack_words
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.pages import Pages, first_row, lanes_of
-from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.requantise import Requantise, countable, spare
 from gategrad.hdl.streams import beats, connect, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.hdl.tiles import Tiles
-from gategrad.hdl.weight_access import WeightAccess
+from gategrad.hdl.weight_access import WeightAccess, give_late_access
 
 
 class LearnLinear(Component):
@@ -60,8 +62,8 @@ class LearnLinear(Component):
                ``go`` of a batch to ``done``; ``rate`` if ``rate_bits``, held likewise; ``load``
                and ``dump``: weights in the order of the tiles, padding as zeros, while no sample
                is on its way; ``dumping`` asks for all of them; what is loaded has no velocities;
-               ``saturated``, ``underflow``: weights of a tile that were, in a cycle with
-               ``counting``, which is not behind ``done``
+               ``events`` of o, if there are deltas, and ``delta_events`` of o_delta, where there
+               can be any; ``weight_events``: how many weights of a tile have them, before ``done``
     Cycles     ``cycles``: of a sample that learns, all jobs together; ``overhead`` between them;
                ``settles`` at the end of a batch
     Multipliers ``pe * simd``, in use but for that
@@ -149,11 +151,11 @@ class LearnLinear(Component):
                 way=self.reads + 1 + self.mac.latency, weight_latency=self._w_latency,
                 accumulates=batch * window.pixels > 1, technology=technology, rate_bits=rate_bits,
             )  # fmt: skip
-        requantise = spec.requantise
-        product = shape_of(self.mac.o_format)
-        self.sums = Sums(requantise.acc, term=product, sums=pe, count=simd, technology=technology)
-        self.drain = self._drain(self.sums, tiles.filters, tiles.blocks)
-        self.out = Requantise(requantise, None, 1, technology=technology)
+        # What nothing behind it learns by is not counted.
+        counts = self.d_pages is not None and countable(spec.requantise)
+        self.sums, self.drain, self.out = self._way(
+            spec.requantise, counts, pe, simd, tiles.filters, tiles.blocks
+        )
         self.d_sums = self.d_drain = self.d_out = None
         if dx is not None:
             terms = tiles.filters * tiles.taps
@@ -161,12 +163,11 @@ class LearnLinear(Component):
                 delta.width + spec.weight.width + (terms - 1).bit_length(),
                 delta.frac + spec.weight.frac,
             )
-            self.d_sums = Sums(acc, term=product, sums=simd, count=pe, technology=technology)
-            length = tiles.filter_blocks * tiles.taps
-            self.d_drain = self._drain(self.d_sums, tiles.channels, length)
-            self.d_out = Requantise(
-                RequantiseSpec.by_shift(acc, dx), None, 1, technology=technology
-            )
+            self.d_sums, self.d_drain, self.d_out = self._way(
+                RequantiseSpec.by_shift(acc, dx), True, simd, pe, tiles.channels,
+                tiles.filter_blocks * tiles.taps,
+            )  # fmt: skip
+        self._telling = {"events": self.out, "delta_events": self.d_out}
 
         # What learns shows its weights behind the update.
         behind = self.gradient.updater.latency if self.gradient else 0
@@ -175,11 +176,21 @@ class LearnLinear(Component):
             technology=technology,
         )  # fmt: skip
 
-    def _drain(self, sums: Sums, elements: int, length: int) -> Drain:
-        """With as many places as keep groups of ``length`` steps coming without a pause."""
-        way = self.reads + self.mac.latency + sums.latency + sums.sums + 6
+    def _way(
+        self, requantise: RequantiseSpec, counts: bool, lanes: int, terms: int, elements: int,
+        length: int,
+    ) -> tuple[Sums, Drain, Requantise]:  # fmt: skip
+        """Of ``lanes`` sums of ``terms`` the adders, the drain, with as many places as keep groups
+        of ``length`` steps coming without a pause, and what makes results of them."""
+        acc, technology = requantise.acc, self.technology
+        product = shape_of(self.mac.o_format)
+        sums = Sums(acc, term=product, sums=lanes, count=terms, technology=technology)
+        way = self.reads + self.mac.latency + sums.latency + lanes + 6
         slots = 1 if way <= length else min(4, 1 + beats(way, length))
-        return Drain(sums.fmt, lanes=sums.sums, elements=elements, slots=slots)
+        bits = spare(requantise) if counts else 0
+        drain = Drain(acc, lanes=lanes, elements=elements, slots=slots, spare=bits)
+        rest = replace(requantise, acc=drain.rest, shift=requantise.shift - bits)
+        return sums, drain, Requantise(rest, None, 1, technology=technology, counts=counts)
 
     def ports(self):
         spec = self.spec
@@ -197,13 +208,12 @@ class LearnLinear(Component):
         if self.gradient is not None:
             members = self.gradient.signature.members
             ports |= {name: members[name] for name in self.passed}
-        return ports
+        return ports | told(self._telling)
 
     @property
     def passed(self) -> list[str]:
         """Ports of the gradients that are the layer's own."""
-        names = ["saturated", "underflow", "counting"]
-        return names + ["noise"] * self.stochastic + ["rate"] * (self.rate_bits > 0)
+        return ["weight_events"] + ["noise"] * self.stochastic + ["rate"] * (self.rate_bits > 0)
 
     @property
     def reads(self) -> int:
@@ -273,7 +283,7 @@ class LearnLinear(Component):
         steps = 150 + 200 * self.tiles.windowed + 100 * (self.dx is not None)
         own += Resources(luts=steps, ffs=steps)
         for drain, out in ((self.drain, self.out), (self.d_drain, self.d_out)):
-            if drain is not None and out is not None:  # what is cut off is not kept either
+            if drain and out and not out.losses:  # what is cut off is not kept either
                 unread = drain.lanes * max(0, out.spec.shift - 1)
                 own += Resources(luts=-unread, ffs=-unread)
         return sum((part.cost() for part in self.parts.values()), own)
@@ -300,6 +310,7 @@ class LearnLinear(Component):
         if self.gradient is not None:
             self._learn(m, steps, control, products)
         self._host(m, control)
+        tell(m, self, self._telling)
         return m
 
     def _sequence(self, m: Module) -> tuple[Steps, Control]:
@@ -479,19 +490,10 @@ class LearnLinear(Component):
 
     def _host(self, m: Module, control: Control) -> None:
         """Weights in and out, one by one, while the layer is idle; velocities start anew."""
-        memory, access = self.memory, self.access
-        connect(m, flipped(self.load), access.load)
-        connect(m, access.dump, flipped(self.dump))
-        m.d.comb += [
-            access.free.eq(control.idle), access.dumping.eq(self.dumping),
-            memory.w_data.eq(access.word),
-        ]  # fmt: skip
-        with m.If(access.reading):
-            m.d.comb += self.row.eq(access.row)
-        with m.If(access.writing):
-            m.d.sync += [memory.w_address.eq(access.row), memory.w_enable.eq(1)]
+        access = self.access
+        give_late_access(m, self.memory, access, flipped(self), self.row, control.idle)
         if self.gradient is None:
-            m.d.comb += access.data.eq(memory.data)
+            m.d.comb += access.data.eq(self.memory.data)
         elif self.gradient.velocities is not None:
             m.d.comb += [
                 self.gradient.clear.eq(access.writing), self.gradient.clear_row.eq(access.row)

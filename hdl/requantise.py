@@ -405,6 +405,12 @@ def countable(spec: RequantiseSpec) -> bool:
     return not moved and spec.ends == (spec.out.min, spec.out.max)
 
 
+def spare(spec: RequantiseSpec) -> int:
+    """How many bits of sums can go if another says whether it or any of them was set
+    (:class:`~gategrad.hdl.drain.Drain`): results and events are the same."""
+    return 0 if spec.multipliers else max(0, min(spec.shift, spec.acc.width) - 2)
+
+
 def _width(low: int, high: int) -> int:
     """Signed bits that hold low..high."""
     return 1 + max((end if end >= 0 else ~end).bit_length() for end in (low, high))

@@ -51,6 +51,22 @@ def give_access(m: Module, memory: WeightMemory, access: "WeightAccess", port) -
     return access.reading | access.writing
 
 
+def give_late_access(
+    m: Module, memory: WeightMemory, access: "WeightAccess", port, row: Value, free: Value
+) -> None:
+    """As :func:`give_access`, while ``free``, for a memory whose addresses come from registers:
+    ``row`` is what is read a cycle later. Whoever calls brings ``access.data``."""
+    connect(m, port.load, access.load)
+    connect(m, access.dump, port.dump)
+    m.d.comb += [
+        access.free.eq(free), access.dumping.eq(port.dumping), memory.w_data.eq(access.word)
+    ]  # fmt: skip
+    with m.If(access.reading):
+        m.d.comb += row.eq(access.row)
+    with m.If(access.writing):
+        m.d.sync += [memory.w_address.eq(access.row), memory.w_enable.eq(1)]
+
+
 class WeightAccess(Component):
     """A stream writes all ``rows`` of a memory, another reads them, ``lanes`` beats a row, lane 0
     first. Both begin at row 0, and whole passes of one and the other may follow in any order.

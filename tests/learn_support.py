@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
+from support import check_events, event_ports, watcher
 
-from gategrad.golden import backward, conv, dense, update
+from gategrad.golden import backward, conv, dense, requantise, update
 from gategrad.golden.conv import ConvSpec
 from gategrad.golden.dense import DenseSpec
 from gategrad.golden.format import Format
 from gategrad.golden.requantise import RequantiseSpec
+from gategrad.golden.tally import Tally
 from gategrad.golden.update import Events, UpdateRounding, UpdateSpec
 from gategrad.golden.window import WindowSpec
 from gategrad.hdl.learn_linear import LearnLinear
@@ -131,12 +133,14 @@ class Result:
     deltas: list[int] = field(default_factory=list)
     weights: np.ndarray | None = None
     events: Events = NOTHING
+    told: dict[str, Tally] = field(default_factory=dict)
     done: list[int] = field(default_factory=list)
 
 
 def golden(case: Case) -> Result:
     spec, up = case.spec, case.update_spec
     forward, back = (conv.forward, backward.conv) if case.conv else (dense.forward, backward.dense)
+    accumulate = conv.accumulate if case.conv else dense.accumulate
     matrix = case.initial
     velocity = None
     if up and up.momentum:
@@ -144,7 +148,8 @@ def golden(case: Case) -> Result:
     decays = np.ones(matrix.shape, np.int64)
     decays[:, -1] = 0
     total = np.zeros(matrix.shape, np.int64)
-    result, updates = Result(), 0
+    result, updates = Result(told={"events": Tally(), "delta_events": Tally()}), 0
+    tally = result.told["events"] if case.dx is not None or up else None
     # Nothing masks deltas here: what a ReLU in the requantisation does is another component's.
     ones = np.ones((1, case.outputs), np.int64)
     for k, (learn, _, last) in enumerate(case.flags):
@@ -155,7 +160,10 @@ def golden(case: Case) -> Result:
         params["bias"] = params["bias"] << spec.x.frac
         x, d = case.x[k : k + 1], case.d[k : k + 1]
         result.outputs += forward(spec, params, x).reshape(-1).tolist()
-        (dx,), g = back(spec, params, (x,), ones, d, case.delta, (case.dx,))
+        requantise.forward(spec.requantise, accumulate(spec, params, x), tally)
+        (dx,), g = back(
+            spec, params, (x,), ones, d, case.delta, (case.dx,), (result.told["delta_events"],)
+        )
         if dx is not None:
             result.deltas += dx.reshape(-1).tolist()
         if up is None or not learn:
@@ -236,13 +244,13 @@ class Bench:
 
     async def watch(self, ctx):
         dut = self.dut
-        counters = [] if dut.update is None else [dut.counting, dut.saturated, dut.underflow]
+        counters = [] if dut.update is None else [dut.weight_events]
         while True:
             _, _, done, *events = await ctx.tick().sample(dut.done, *counters)
             if done:
                 self.result.done.append(self.cycle)
-            if counters and events[0]:
-                self.result.events += Events(*events[1:])
+            for told in events:
+                self.result.events += Events(told.saturated, told.underflow)
             self.cycle += 1
 
     def sink(self, port, values):
@@ -300,6 +308,9 @@ class Bench:
         if self.case.dx is not None:
             sinks.append((self.dut.o_delta, self.result.deltas))
         background = [self.inputs, self.deltas, self.admit, self.watch]
+        told = event_ports(self.dut)
+        told.pop("weight_events", None)  # of a single lane it looks the same
+        background.append(watcher(told, self.result.told))
         for bench in [*background, *(self.sink(*s) for s in sinks)]:
             sim.add_testbench(bench, background=True)
         sim.add_testbench(self.host)
@@ -315,4 +326,5 @@ def check(case: Case) -> Result:
     assert found.deltas == expected.deltas
     assert found.weights.tolist() == expected.weights.tolist()
     assert found.events == expected.events
+    check_events(found.told, **expected.told)
     return found

@@ -77,6 +77,20 @@ def test_order(lanes, elements, slots, stall, signed):
     assert run(dut, groups, stall, 1)[0] == expected
 
 
+@pytest.mark.parametrize("spare", [1, 3, 5])
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("signed", [True, False])
+def test_spare_bits(spare, slots, signed):
+    """The last bit that is left is set if any of those that went was."""
+    fmt = Format(7, 5, signed)
+    dut = Drain(fmt, lanes=4, elements=4, slots=slots, spare=spare)
+    assert dut.rest == Format(7 - spare, 5 - spare, signed)
+    every = range(fmt.min, fmt.max + 1)
+    expected = [value >> spare | (value % (2 << spare) > 0) for value in every]
+    groups = [list(every[at : at + 4]) for at in range(0, len(every), 4)]
+    assert run(dut, groups, 0.2, 1)[0] == expected
+
+
 @pytest.mark.parametrize(("slots", "period"), [(1, 4 + WAY + 1), (2, 5), (3, 4)])
 def test_rate(slots, period):
     """With places enough, nothing waits."""

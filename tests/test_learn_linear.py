@@ -1,10 +1,13 @@
 """Trainable dense layers: gateware against golden, bit for bit."""
 
 import itertools
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from learn_support import Case, check, dense_spec
 
+from gategrad.golden.format import Format, Rounding
 from gategrad.golden.update import UpdateRounding
 
 STOCHASTIC = UpdateRounding.STOCHASTIC
@@ -64,3 +67,33 @@ def test_cycles_of_a_batch_of_one():
 @pytest.mark.parametrize("learns", [[True] * 3, [False, True, False]])
 def test_frozen_first_layer_goes_forward_only(learns):
     check(Case(dense_spec(4, 3), 2, 2, 2, learns, dx=None, update=None))
+
+
+@pytest.mark.parametrize("out", [Format(4, 2), Format(3, 2, False)], ids=str)
+@pytest.mark.parametrize("rounding", [Rounding.NEAREST, Rounding.HALF_EVEN])
+def test_events(out, rounding):
+    """Of values, deltas and weights, among them sums of which most bits are rounded off."""
+    spec = dense_spec(6, 4, out=out)
+    spec = replace(spec, requantise=replace(spec.requantise, rounding=rounding))
+    for dx, folding in ((Format(5, 0), (2, 3)), (Format(16, 0), (1, 1)), (None, (4, 2))):
+        case = Case(spec, *folding, 2, [True, False, True] * 5, dx=dx, stall=0.5,
+                    delta=Format(6, 2), update={"shift": 9})  # fmt: skip
+        case.x[:2], case.initial[:, -1] = 0, 1
+        case.d[:2] = np.clip(case.d[:2], -1, 1)
+        found = check(case)
+        values, deltas = found.told["events"], found.told.get("delta_events")
+        assert values.saturated > 0 and values.underflowed > 0
+        assert dx is None or deltas.underflowed > 0
+        assert dx is None or (deltas.saturated > 0) == (dx.width == 5)
+        assert found.events.saturated + found.events.underflow > 0
+
+
+def test_ports_of_events():
+    """Nothing is told of what no delta comes back through, nor of what cannot be lost."""
+    def ports(**options):
+        members = Case(dense_spec(4, 3), **options).layer().signature.members
+        return {name for name in members if "events" in name}
+
+    assert ports() == {"events", "delta_events", "weight_events"}
+    assert ports(dx=Format(30, 11)) == {"events", "weight_events"}
+    assert ports(dx=None) == {"events", "weight_events"} and ports(dx=None, update=None) == set()

@@ -1,5 +1,7 @@
 """Requantisation: hardware against golden, every rounding, with and without multipliers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support import check_events, run_stream
@@ -8,7 +10,7 @@ from gategrad.golden import requantise
 from gategrad.golden.format import Format, Rounding
 from gategrad.golden.requantise import RequantiseSpec
 from gategrad.golden.tally import Tally
-from gategrad.hdl.requantise import Requantise
+from gategrad.hdl.requantise import Requantise, spare
 from gategrad.hdl.technology import ECP5, ICE40UP, PORTABLE
 
 NEAREST, HALF_EVEN, FLOOR = Rounding.NEAREST, Rounding.HALF_EVEN, Rounding.FLOOR
@@ -188,6 +190,22 @@ def test_every_event(acc, shift, rounding, out):
                               multipliers)  # fmt: skip
         for cycles in (1, 8):
             check(spec, None, 1, 1, every, counts=True, cycles_per_beat=cycles)
+
+
+@pytest.mark.parametrize("rounding", [NEAREST, HALF_EVEN, FLOOR])
+@pytest.mark.parametrize("shift", [1, 2, 3, 5, 9, 12])
+@pytest.mark.parametrize("out", [Format(3, 0), Format(3, 0, False)])
+def test_spare_bits_are_of_no_use(out, shift, rounding):
+    """Golden: that one of them is set says enough, for results and for events."""
+    spec, acc = RequantiseSpec(Format(9, 0), out, shift, rounding), np.arange(-256, 256)
+    bits = spare(spec)
+    assert bits == max(0, min(shift, 9) - 2)
+    less = replace(spec, acc=Format(9 - bits, -bits), shift=shift - bits)
+    kept = np.where(acc % (2 << bits) > 0, acc >> bits | 1, acc >> bits) if bits else acc
+    one, other = Tally(), Tally()
+    assert (requantise.forward(less, kept, one) == requantise.forward(spec, acc, other)).all()
+    assert one == other and (other.underflowed > 0 or shift == 1)
+    assert spare(replace(spec, multipliers=(3,))) == 0
 
 
 @pytest.mark.parametrize("out", [Format(8, 4), Format(8, 4, False)])
