@@ -31,7 +31,7 @@ NAMES = [board.name for board in boards()]
 def icepll(tmp_path, source, hz):
     tool = Path(sys.executable).parent / "yowasp-icepll"
     if not tool.exists():
-        pytest.skip("yowasp-icepll is not installed")
+        pytest.skip("no yowasp-icepll; pip install 'gategrad[build]'")
     command = [tool, "-i", f"{source / 1e6:g}", "-o", f"{hz / 1e6:g}"]
     text = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240).stdout
     return {key: int(value) for key, value in re.findall(r"(DIV\w|FILTER_RANGE):\s+(\d+)", text)}
@@ -40,7 +40,7 @@ def icepll(tmp_path, source, hz):
 def ecppll(tmp_path, source, hz):
     tool = Path(sys.executable).parent / "yowasp-ecppll"
     if not tool.exists():
-        pytest.skip("yowasp-ecppll is not installed")
+        pytest.skip("no yowasp-ecppll; pip install 'gategrad[build]'")
     command = [tool, "-i", f"{source / 1e6:g}", "-o", f"{hz / 1e6:g}"]
     text = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240).stdout
     return [int(n) for n in re.findall(r"divisor: (\d+)", text)]

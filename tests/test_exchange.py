@@ -140,7 +140,7 @@ class Terminal:
     ``since`` seconds after the first one came."""
 
     def __init__(self, answer=lambda *_: None):
-        pty = pytest.importorskip("pty")
+        pty = pytest.importorskip("pty", reason="pseudo-terminals: Linux and macOS have them")
         self.master, self.slave = pty.openpty()
         tty.setraw(self.slave)
         self.port, self.answer, self.came = os.ttyname(self.slave), answer, 0
@@ -204,7 +204,7 @@ def test_a_device_that_is_slow_to_answer_at_first_is_found(delay):
     ],
 )
 def test_a_pulled_cable_whatever_is_done(use):
-    pty = pytest.importorskip("pty")
+    pty = pytest.importorskip("pty", reason="pseudo-terminals: Linux and macOS have them")
     ours, theirs = pty.openpty()
     port = SerialPort(os.ttyname(theirs), 1_000_000)
     os.close(theirs)

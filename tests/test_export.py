@@ -30,7 +30,7 @@ from gategrad.model import Model
 from gategrad.quantise import quantise
 from gategrad.reference import initialise
 
-onnx = pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx", reason="pip install 'gategrad[onnx]'")
 
 CONV = {"type": "conv2d", "kernel": [3, 3], "filters": 4}
 DENSE = {"type": "dense", "units": 5}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx", reason="pip install 'gategrad[onnx]'")
 
 FOLDER = Path(__file__).parent / "fixtures"
 MODELS = sorted(FOLDER.glob("*.onnx"))

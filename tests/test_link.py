@@ -370,14 +370,14 @@ def test_wrong_frame_size():
 
 
 def test_port_that_does_not_exist(tmp_path):
-    pytest.importorskip("serial")
+    pytest.importorskip("serial", reason="pip install 'gategrad[serial]'")
     with pytest.raises(GategradError, match="does not exist"):
         Link(str(tmp_path / "nothing"))
 
 
 def test_port_in_use_and_real_pseudo_terminal():
-    pytest.importorskip("serial")
-    pty = pytest.importorskip("pty")
+    pytest.importorskip("serial", reason="pip install 'gategrad[serial]'")
+    pty = pytest.importorskip("pty", reason="pseudo-terminals: Linux and macOS have them")
     import os
 
     ours, theirs = pty.openpty()

@@ -247,7 +247,7 @@ def test_table_and_plot(tmp_path):
     assert table["accuracy_drop"] == 2.0 and len(table["rows"]) == len(result.rows)
     assert {"step", "widths", "weight_memory", "weight_kilobytes", "accuracy", "points_lost",
             "chosen"} == set(table["rows"][0])  # fmt: skip
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="pip install 'gategrad[plot]'")
     result.plot(tmp_path / "a.svg")
     result.plot(tmp_path / "b.svg")
     text = (tmp_path / "a.svg").read_text()

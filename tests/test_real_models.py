@@ -48,7 +48,7 @@ def hls4ml(name: str, folder: Path) -> Path:
     """A model of hls4ml's, newer if it was too old."""
     path = found(f"{HLS4ML}/{name}.onnx")
     if name == "three_layer_bn_pytorch":
-        onnx = pytest.importorskip("onnx")
+        onnx = pytest.importorskip("onnx", reason="pip install 'gategrad[onnx]'")
         from onnx.version_converter import convert_version
 
         with pytest.raises(GategradError, match=r"is of opset 6; .*convert_version"):

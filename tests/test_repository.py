@@ -33,6 +33,7 @@ SCRATCH = re.compile(r"(?<![\w.$-])/(var/)?tmp/\w")
 HOSTS = {"keepachangelog.com"}
 #: Registries and mirrors, in pieces as well: named by nothing, as a link or otherwise.
 REGISTRY = re.compile(rf"\b({'|'.join(('pypi', 'pythonhosted', 'npmjs', 'crates'))})\.(org|com|io)")
+SKIPS = ("skip", "skipif", "importorskip")
 #: Modules of hdl/ without a test file of their own name, and where they are tested instead.
 ELSEWHERE = {
     "channel_table": "part of Requantise and Activation: test_requantise, test_activation",
@@ -296,6 +297,18 @@ def test_every_command_has_an_example():
     for name, command in cli.commands.items():
         text = click.Context(command).command.help or ""
         assert f"gategrad {name}" in text, f"gategrad {name} --help has no example"
+
+
+def test_what_is_skipped_says_what_would_make_it_run():
+    helps = re.compile(r"install |docs/|have them")
+    calls = [
+        (path.name, ast.unparse(call))
+        for path in ROOT.glob("tests/**/*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") in SKIPS
+    ]
+    assert len(calls) > 10
+    assert [found for found in calls if not helps.search(found[1])] == []
 
 
 def test_lint():

@@ -10,7 +10,7 @@ from gategrad.image_layers import AveragePool2D, Conv2D, MaxPool2D
 from gategrad.layers import Dense, Flatten
 from gategrad.losses import LOSSES, targets
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="no torch; pip install 'gategrad[fixtures]'")
 F = torch.nn.functional
 
 NETWORK = Network(
