@@ -6,7 +6,7 @@ from amaranth.hdl import Shape, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from gategrad.boards.protocol import COUNTER_BYTES, LOAD_CHUNK, MAX_PAYLOAD, VERSION, Identity
+from gategrad.boards.protocol import LOAD_CHUNK, MAX_PAYLOAD, VERSION, Identity
 from gategrad.errors import GategradError
 
 #: A byte of IDENTIFY tells how many.
@@ -123,8 +123,8 @@ class CoreShape:
         cycles, and no sample comes meanwhile.
 
         If it learns, ``label`` behind each sample; ``restart``: forget all but the weights, which
-        are loaded next, when ``idle``; ``counter``: the byte ``counter_byte`` of all counters, two
-        cycles later.
+        are loaded next, when ``idle``; ``telling``: give by ``counts`` all counters in their
+        order, from the first on.
         """
         ports: dict[str, wiring.Member] = {
             "i": Out(stream.Signature(self.i_layout)), "o": In(stream.Signature(self.o_layout)),
@@ -140,8 +140,7 @@ class CoreShape:
         if self.classes:
             ports |= {
                 "label": Out(stream.Signature(self.label_layout)), "restart": Out(1),
-                "counter": In(8),
-                "counter_byte": Out(range(max(2, COUNTER_BYTES * self.counters))),
+                "counts": In(BYTE_STREAM), "telling": Out(1),
             }  # fmt: skip
         return ports
 

@@ -30,7 +30,7 @@ class Sender(wiring.Component):
     def __init__(self, shape: CoreShape, identity: Identity):
         self.shape = shape
         self.identity = identity
-        own = ("o", "idle", "dump", "dumping", "counter", "counter_byte")
+        own = ("o", "idle", "dump", "dumping", "counts", "telling")
         super().__init__(
             {k: port for k, port in shape.members.items() if k in own}
             | {
@@ -127,7 +127,6 @@ class Sender(wiring.Component):
                 m.d.comb += length.eq(Mux(job.tail, shape.tail_bytes, LOAD_CHUNK))
         piece_ends, counters_end = Signal(), Signal()
         if learns:
-            m.d.comb += self.counter_byte.eq(index)
             m.d.sync += counters_end.eq(index == counted - 1)
         if reads:
             m.d.sync += piece_ends.eq(index == Mux(job.tail, shape.tail_bytes, LOAD_CHUNK) - 1)
@@ -153,6 +152,8 @@ class Sender(wiring.Component):
             if reads:
                 silent = silent | fsm.ongoing("LEAVE")
                 waiting = waiting | (fsm.ongoing("PIECE") & ~self.dump.valid)
+            if learns:
+                waiting = waiting | (fsm.ongoing("COUNTERS") & ~self.counts.valid)
             m.d.sync += sent.eq(self.byte_ready & ~sent & ~silent & ~waiting)
             # A job is taken a cycle after it is offered, so that neither half waits for the other's
             # logic within a cycle.
@@ -238,7 +239,9 @@ class Sender(wiring.Component):
                 m.d.comb += self.switch.eq(1)
                 m.next = "IDLE"
             if learns:
-                run("COUNTERS", self.counter, counters_end, "CRC")
+                run("COUNTERS", self.counts.p[0], counters_end, "CRC")
+                telling = fsm.ongoing("COUNTERS")
+                m.d.comb += [self.telling.eq(telling), self.counts.ready.eq(sent & telling)]
             if reads:
                 run("PIECE", self.dump.p[0], piece_ends, "LEAVE")
                 piece = fsm.ongoing("PIECE")

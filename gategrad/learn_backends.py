@@ -12,6 +12,7 @@ import numpy as np
 
 from gategrad.errors import GategradError
 from gategrad.golden.format import Format
+from gategrad.hdl.tallies import BYTES
 from gategrad.learn_plan import LearnPlan, plan_learning
 from gategrad.learner import NO_LABEL, Learner, Step, check_targets
 from gategrad.learning import Learning, without_dropout
@@ -54,6 +55,7 @@ class SimulatedTrainer:
         self.design = _design(simulator, trainer)
         self.cycles = self.samples = 0
         self.seconds = 0.0
+        self._settle()
 
     def __enter__(self) -> Self:
         return self
@@ -107,19 +109,19 @@ class SimulatedTrainer:
     @property
     def counters(self) -> dict[str, int]:
         """What the gateware counted since reset, by name."""
-        self._settle()
-        return {name: self.design.get(name) for name in self.trainer.counters}
+        names = self.trainer.counters
+        told = self._ask("telling", "counts", BYTES * len(names), 4 * self.trainer.tallies.round)
+        values = told.astype(np.uint8).tobytes()
+        return {
+            name: int.from_bytes(values[BYTES * k : BYTES * (k + 1)], "little")
+            for k, name in enumerate(names)
+        }
 
     @property
     def model(self) -> Model:
         """The model with the weights that are in the gateware's memories."""
-        self._settle()
-        self.design.set("dumping", 1)
-        wanted = self.trainer.image.elements
-        result = self.design.run(wants={"dump": wanted}, max_cycles=1000 + 20 * wanted)
-        self.design.set("dumping", 0)
-        self.design.run(max_cycles=8, idle=8)  # that it was low is to be seen
-        weights = _signed(result.beats["dump"], self.trainer.weight_format)
+        dumped = self._ask("dumping", "dump", self.trainer.image.elements, 20)
+        weights = _signed(dumped, self.trainer.weight_format)
         params = {**self.learning.model.params, **self.trainer.image.unpack(weights)}
         return without_dropout(self.learning.model.replace(params=params))
 
@@ -128,6 +130,16 @@ class SimulatedTrainer:
         self._settle()
         sends = _bits(self.trainer.image.pack(model), self.trainer.weight_format)
         self.design.run({"load": sends}, max_cycles=1000 + 20 * len(sends))
+
+    def _ask(self, port: str, stream: str, wanted: int, cycles: int) -> np.ndarray:
+        """``wanted`` beats of ``stream``, of up to so many ``cycles`` each, while ``port`` is
+        high."""
+        self._settle()
+        self.design.set(port, 1)
+        result = self.design.run(wants={stream: wanted}, max_cycles=1000 + cycles * wanted)
+        self.design.set(port, 0)
+        self.design.run(max_cycles=8, idle=8)  # that it was low is to be seen
+        return result.beats[stream]
 
     def _settle(self) -> None:
         """Run until the last sample's update is done."""

@@ -2,12 +2,11 @@
 """A trainer as the link of a board sees it: one stream in and one out, weights and counters in
 bytes."""
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, flipped
 
 from gategrad.boards.coreshape import BYTE_STREAM
-from gategrad.boards.protocol import COUNTER_BYTES
 from gategrad.hdl.counter import count
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.slice import Slice
@@ -46,8 +45,7 @@ class LearnCore(wiring.Component):
             "i": In(tensor_stream(model.input.format)), "o": Out(tensor_stream(model.out)),
             "label": In(stream.Signature(trainer.admission.label)), "load": In(BYTE_STREAM),
             "dump": Out(BYTE_STREAM), "dumping": In(1), "piece": In(self.pieces.piece.shape()),
-            "counter": Out(8), "counter_byte": In(range(max(2, COUNTER_BYTES * self.counters))),
-            "idle": Out(1), "restart": In(1),
+            "counts": Out(BYTE_STREAM), "telling": In(1), "idle": Out(1), "restart": In(1),
         })  # fmt: skip
 
     def elaborate(self, platform):
@@ -55,7 +53,8 @@ class LearnCore(wiring.Component):
         trainer = self.trainer
         fmt, lanes = trainer.learning.model.input.format, trainer.lanes_in
         m.submodules.trainer = trainer
-        m.d.comb += trainer.restart.eq(self.restart)
+        m.d.comb += [trainer.restart.eq(self.restart), trainer.telling.eq(self.telling)]
+        connect(m, trainer.counts, flipped(self.counts))
         # The link is far from all that decides whether a beat is taken.
         register, out = Slice(fmt, full_rate=False), Slice(trainer.learning.model.out)
         m.submodules.slice, m.submodules.out = register, out
@@ -75,7 +74,6 @@ class LearnCore(wiring.Component):
         connect(m, flipped(self.label), trainer.i_label)
         self._load(m)
         self._dump(m)
-        self._count(m)
         return m
 
     def _load(self, m: Module) -> None:
@@ -104,11 +102,3 @@ class LearnCore(wiring.Component):
             pieces.dumping.eq(self.dumping), pieces.piece.eq(self.piece),
             trainer.dumping.eq(pieces.asking), self.idle.eq(trainer.idle & pieces.resting),
         ]  # fmt: skip
-
-    def _count(self, m: Module) -> None:
-        """All counters as a row of bytes."""
-        row = []
-        for name in self.counter_names:
-            value = getattr(self.trainer, name)
-            row += [value[8 * k : 8 * k + 8] for k in range(COUNTER_BYTES)]
-        m.d.sync += self.counter.eq(Array(row)[self.counter_byte])

@@ -9,23 +9,33 @@ from gategrad.golden.tally import Tally
 from gategrad.learning import LINEAR, Learning
 from gategrad.model import Node
 
+#: What gateware counts of samples, and of a tensor: as :class:`Tally` names it.
+SAMPLES = ("seen", "learned", "right", "updates", "loss")
+KINDS = ("saturated", "underflowed")
+
 
 def counter_names(learning: Learning) -> list[str]:
-    """What gateware counts of ``learning``, in the order in which a board tells it."""
-    events = [f"{kind}_{name}" for name in learning.updates for kind in ("saturated", "underflow")]
-    return ["seen", "learned", "right", "updates", "loss", *events]
+    """What gateware counts of ``learning``, in the order in which a board tells it:
+    :data:`SAMPLES`, then ``KIND_TENSOR`` for all tensors and kinds."""
+    return [*SAMPLES, *(f"{kind}_{name}" for name in tensor_names(learning) for kind in KINDS)]
 
 
-def tensor_names(learning: Learning) -> list[str]:
-    """Tensors that are counted: of every node that deltas go through, in their order, its values
-    where it rounds them or holds them to a format, its delta, and weights that are updated; of a
-    dropout in front of them its values."""
+def counted(learning: Learning) -> list[tuple[str, str]]:
+    """Tensors that are counted, each as a node's name and ``""`` for its values, ``"delta"`` or
+    ``"weight"``: of every node that deltas go through, in their order, its values where it rounds
+    them or holds them to a format, its delta, and weights that are updated; of a dropout in front
+    of them its values."""
     found = []
     for node in learning.model.nodes:
         name, learns = node.name, learning.needs_delta(node.name)
-        found += [name] * ((learns or node.op == "dropout") and rounds(node))
-        found += [f"{name}.delta"] * learns + [f"{name}.weight"] * (name in learning.updates)
+        found += [(name, "")] * ((learns or node.op == "dropout") and rounds(node))
+        found += [(name, "delta")] * learns + [(name, "weight")] * (name in learning.updates)
     return found
+
+
+def tensor_names(learning: Learning) -> list[str]:
+    """What :func:`counted` are called: ``hidden``, ``hidden.delta``, ``hidden.weight``."""
+    return [f"{name}.{kind}" if kind else name for name, kind in counted(learning)]
 
 
 def rounds(node: Node) -> bool:
@@ -64,6 +74,15 @@ class Counters:
     loss: int = 0
     right: int = 0
     tensors: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+
+    def told(self, learning: Learning) -> dict[str, int]:
+        """As gateware tells them, by :func:`counter_names`."""
+        values = {**vars(self), "seen": self.learned + self.inferred}
+        tensors = {name: self.tensors.get(name, Tally()) for name in tensor_names(learning)}
+        return {name: values[name] for name in SAMPLES} | {
+            f"{kind}_{name}": getattr(tally, kind) for name, tally in tensors.items()
+            for kind in KINDS
+        }  # fmt: skip
 
     def table(self) -> dict[str, Any]:
         """Plain JSON."""

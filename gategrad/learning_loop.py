@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from gategrad import learning_float, learning_notes
 from gategrad.boards.build import no_progress
+from gategrad.boards.protocol import COUNTER_BYTES
 from gategrad.boards.tools import Progress
 from gategrad.data import Dataset, split
 from gategrad.errors import GategradError
@@ -46,8 +48,8 @@ class Interrupted(KeyboardInterrupt):
 class Run:
     """What was learned: ``model`` with the weights of the best epoch (of the last one, where
     nothing is kept back); ``history``; ``samples`` learned in ``seconds``; of a simulation
-    ``cycles``, whether all outputs and weights are golden's, and the ``difference``: the first
-    output or weight that is not, in words; ``tensors``: of the last epoch (see
+    ``cycles``, whether all outputs, weights and counters are golden's, and the ``difference``: the
+    first of them that is not, in words; ``tensors``: of the last epoch (see
     :class:`~gategrad.learning_counters.Counters`); ``notes``: what is doubtful, a sentence each."""
 
     model: Model
@@ -209,13 +211,18 @@ class _Loop:
         self.samples = 0
         self.notes: list[str] = []
         self.difference: str | None = None  # where a device first left golden
+        #: What golden counted before this epoch that a device has counted too.
+        self._told: Counter[str] = Counter()
         self._last: dict[str, Any] = {}
         self._still: set[str] = set()  # layers whose weights the last epoch left as they were
 
     def run(self, path: str | Path | None) -> bool:
         """Learn until the end, or until no epoch is better; the learner has the best weights then.
-        Returns whether all of a device's outputs, and its weights, were golden's."""
+        Returns whether all of a device's outputs, its weights and counters were golden's."""
         saved = time.monotonic()
+        if self.device:
+            self._told.update(self.device.counters)
+            self._told.subtract(self._counts())
         before = self._weights()
         while self.at.epoch < self.settings.epochs and not self._stopped():
             order = self.kept[
@@ -243,6 +250,7 @@ class _Loop:
         self._save(path)
         if self.device:
             self._compare_weights()
+            self._compare_counters()
         if self.at.best:
             self.learner.restore(self.at.best)
         return self.difference is None
@@ -313,6 +321,17 @@ class _Loop:
                 f"rate, now {self.settings.rate:g}"
             )
 
+    def _counts(self) -> dict[str, int]:
+        """Of this epoch, by golden."""
+        return self.learner.counters.told(self.learner.learning)
+
+    def _compare_counters(self) -> None:
+        expected = self._told + Counter(self._counts())
+        for name, got in self.device.counters.items():
+            wanted = expected[name] % (1 << 8 * COUNTER_BYTES)
+            if got != wanted and not self.difference:
+                self.difference = f"counter {name}: golden has {wanted}, gateware {got}"
+
     def _end_epoch(self) -> None:
         validation, best = None, self.at.best
         if len(self.held):
@@ -326,6 +345,8 @@ class _Loop:
         )  # fmt: skip
         self._last = self.tensors()
         if epoch.epoch < self.settings.epochs:
+            if self.device:
+                self._told.update(self._counts())
             self.learner.reset()
         self.at = replace(
             self.at, epoch=self.at.epoch + 1, position=0, history=(*self.at.history, asdict(epoch)),

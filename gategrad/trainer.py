@@ -14,6 +14,7 @@ from gategrad.graph import INPUT
 from gategrad.hdl.admission import Admission
 from gategrad.hdl.chain import Chain
 from gategrad.hdl.delta_sum import DeltaSum
+from gategrad.hdl.events import EVENTS
 from gategrad.hdl.fifo import Fifo
 from gategrad.hdl.fork import Fork
 from gategrad.hdl.initial import Initial
@@ -24,16 +25,17 @@ from gategrad.hdl.rectify import Rectify
 from gategrad.hdl.resize import Resize
 from gategrad.hdl.slice import Slice
 from gategrad.hdl.streams import connect, gated, tensor_stream
+from gategrad.hdl.tallies import Tallies
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.learn_layouts import LearnContext, LearnFolding
 from gategrad.learning import LINEAR, Learning
-from gategrad.learning_counters import counter_names
+from gategrad.learning_counters import KINDS, counted, counter_names
 from gategrad.model import Node
 from gategrad.operations import OPERATIONS
 from gategrad.trainer_drops import Drops, drop_count
 from gategrad.weight_image import WeightImage
 
-COUNTER_BITS, LOSS_BITS = 32, 48
+BYTE = Format(8, 0, signed=False)
 #: Samples on their way: a small network takes 245 cycles a sample with two of them, 195 with three.
 IN_FLIGHT = 3
 #: Cycles of rest before `idle`: what counts is a few cycles behind what is done.
@@ -59,9 +61,11 @@ class Trainer(wiring.Component):
                ``idle``; ``restart``: forget, in a cycle with ``idle``, the place in the batch,
                noise, schedules and counters, before other weights are loaded. Where gateware
                makes its first weights it does so after power-up, before it takes anything, and
-               again when ``start`` was high in a cycle with ``idle``, from ``seed``
-    Counters   ``seen``, ``learned``, ``right``, ``loss`` (in ``loss_format``), ``updates``; for
-               each layer that learns ``saturated_NAME`` and ``underflow_NAME``
+               again when ``start`` was high in a cycle with ``idle``, from ``seed``;
+               ``counts``: while ``telling``, all :attr:`counters` as bytes
+    Counters   of samples, and of what saturates or rounds to zero in every tensor: those of
+               :func:`~gategrad.learning_counters.counter_names`, the sum of losses in
+               ``loss_format``; 48 bits each, in one memory (:class:`~gategrad.hdl.tallies.Tallies`)
     ========== ===========================================================================
 
     ``foldings``: of every dense layer and convolution (default: one multiplier each);
@@ -161,6 +165,7 @@ class Trainer(wiring.Component):
             for name, unit in self.sums.items()
             for k in range(unit.count)
         }
+        self.tallies = Tallies(self._most, technology)
         super().__init__(self._ports())
 
     def _ports(self) -> dict[str, wiring.Member]:
@@ -171,22 +176,18 @@ class Trainer(wiring.Component):
             "i_label": In(stream.Signature(self.admission.label)),
             "o": Out(tensor_stream(model.out)),
             "load": In(tensor_stream(weight)), "dump": Out(tensor_stream(weight)),
-            "dumping": In(1), "idle": Out(1), "restart": In(1), "loss": Out(LOSS_BITS),
+            "dumping": In(1), "idle": Out(1), "restart": In(1),
+            "telling": In(1), "counts": Out(tensor_stream(BYTE)),
         }  # fmt: skip
         if self.values:
             ports["i_target"] = In(tensor_stream(model.out))
         if self.initial:
             ports |= {"start": In(1), "seed": In(32)}
-        for name in ("seen", "learned", "right", "updates"):
-            ports[name] = Out(COUNTER_BITS)
-        for name in self.learning.updates:
-            for kind in ("saturated", "underflow"):
-                ports[f"{kind}_{name}"] = Out(COUNTER_BITS)
         return ports
 
     @property
     def counters(self) -> list[str]:
-        """Names of the ports that count, in the order in which a board tells them."""
+        """Names of what ``counts`` tells, in its order."""
         return counter_names(self.learning)
 
     @property
@@ -197,7 +198,9 @@ class Trainer(wiring.Component):
     @property
     def parts(self) -> dict[str, Any]:
         """Everything that is there, by name."""
-        found: dict[str, Any] = {"admission": self.admission, "loss_unit": self.loss_unit}
+        found: dict[str, Any] = {
+            "admission": self.admission, "loss_unit": self.loss_unit, "tallies": self.tallies
+        }  # fmt: skip
         if self.initial:
             found["initial"] = self.initial
         kinds = {
@@ -211,18 +214,17 @@ class Trainer(wiring.Component):
 
     @property
     def own_cost(self) -> Resources:
-        """Counters, and what moves weights of one layer after another."""
-        counters = (4 + 2 * len(self.learning.updates)) * COUNTER_BITS + LOSS_BITS
-        return Resources(luts=counters + 100, ffs=counters + 60)
+        """What moves weights of one layer after another, and knows when all is at rest."""
+        return Resources(luts=100, ffs=60)
 
     def cost(self) -> Resources:
-        """The sum of the parts, and counters."""
+        """The sum of the parts, and what is between them."""
         return sum((part.cost() for part in self.parts.values()), self.own_cost)
 
     @property
     def power_up(self) -> int:
-        """Cycles from power-up until samples are taken."""
-        return self.initial.latency if self.initial else 0
+        """Cycles from power-up until samples are taken, at most."""
+        return max(self.initial.latency if self.initial else 0, 2 * self.tallies.round)
 
     def elaborate(self, platform):
         m = Module()
@@ -341,7 +343,10 @@ class Trainer(wiring.Component):
 
     def _admit(self, m: Module) -> None:
         admission = self.admission
-        connect(m, self._opened(m, "i_label"), admission.i)
+        # Nothing is counted of a sample before its label was taken.
+        cleared = ~self.tallies.busy
+        label = gated(m, self._opened(m, "i_label"), cleared, "i_label_counted")
+        connect(m, label, admission.i)
         connect(m, admission.o, self.loss_unit.label)
         if self.values:
             connect(m, flipped(self.i_target), self.loss_unit.i_target)
@@ -359,11 +364,14 @@ class Trainer(wiring.Component):
                 m.d.comb += self.layers[name].rate.eq(admission.rate)
 
     def _count(self, m: Module) -> None:
-        status = self.loss_unit.status
+        status, tallies = self.loss_unit.status, self.tallies
         m.d.comb += [
-            status.ready.eq(1),
-            self.updates.eq(self.admission.updates),
+            status.ready.eq(1), tallies.clear.eq(self.restart), tallies.telling.eq(self.telling)
         ]
+        m.d.comb += [
+            getattr(tallies, f"i_{k}").eq(amount) for k, amount in enumerate(self._amounts())
+        ]
+        connect(m, tallies.o, flipped(self.counts))
         # Its layers may be done with a sample before the loss is.
         level = Signal(range(self.in_flight + 16))
         quiet = Signal(REST)
@@ -371,23 +379,47 @@ class Trainer(wiring.Component):
             level.eq(level + self.admission.go - status.valid),
             quiet.eq(Cat(self.admission.idle & (level == 0), quiet)),
         ]
-        at_rest = self._ready & self.admission.idle & (level == 0)
+        at_rest = self._ready & ~tallies.busy & self.admission.idle & (level == 0)
         m.d.comb += self.idle.eq(quiet.all() & at_rest)
-        with m.If(status.valid):
-            m.d.sync += self.seen.eq(self.seen + 1)
-            with m.If(status.payload.learn):
-                m.d.sync += [
-                    self.learned.eq(self.learned + 1),
-                    self.right.eq(self.right + status.payload.right),
-                    self.loss.eq(self.loss + status.payload.loss),
-                ]
-        for name in self.learning.updates:
-            layer = self.layers[name]
-            for kind in ("saturated", "underflow"):
-                total = getattr(self, f"{kind}_{name}")
-                m.d.sync += total.eq(total + layer.weight_events[kind])
-        with m.If(self.restart):
-            m.d.sync += [getattr(self, name).eq(0) for name in self.counters if name != "updates"]
+
+    @property
+    def _most(self) -> list[int]:
+        """By counter, the most that a cycle brings."""
+        found = [1, 1, 1, 1, self.learning.loss.loss_format.max]
+        for name, kind in counted(self.learning):
+            layer = self.layers.get(name) if kind == "weight" else None
+            lanes = layer.tiles.pe * layer.tiles.simd if layer else 1
+            found += [lanes * len(self._sources(name, kind))] * len(KINDS)
+        return found
+
+    def _amounts(self) -> list[Value]:
+        """By counter, what a cycle brings."""
+        status = self.loss_unit.status
+        learned = status.valid & status.payload.learn
+        found: list[Value] = [
+            status.valid, learned, learned & status.payload.right, self.admission.updated,
+            Mux(learned, status.payload.loss, 0),
+        ]  # fmt: skip
+        for name, kind in counted(self.learning):
+            events = [getattr(unit, port) for unit, port in self._sources(name, kind)]
+            found += [sum((e[event] for e in events), Const(0)) for event in EVENTS.members]
+        return found
+
+    def _sources(self, name: str, kind: str) -> list[tuple[Any, str]]:
+        """Units and their ports that tell events of a tensor."""
+        scale = self.drops.scales.get(name)
+        if kind == "weight":
+            found = [(self.layers[name], "weight_events")]
+        elif not kind:
+            found = [(self.nodes[name], "events"), (scale, "events")]
+        else:
+            found = [(scale, "delta_events"), (self.sums.get(name), "events")]
+            if name == self.learning.model.output.name:
+                found.append((self.loss_unit, "delta_events"))
+            for node, k in self.takers[name]:
+                ports = "delta_events", f"delta_events_{k}"
+                found += [(self.nodes[node.name], port) for port in ports]
+        return [(unit, port) for unit, port in found if unit is not None and port in unit.ports()]
 
     def _opened(self, m: Module, name: str) -> Any:
         """The stream of the port ``name``, once there are weights."""

@@ -26,8 +26,8 @@ class Admission(Component):
     ``last``: a sample is admitted; ``done``: a bit for each of ``layers``; ``noise``: for each of
     ``noisy`` layers 16 bits, which change between batches: the words of the generator one after
     another, a word a layer and batch; ``rate``: that of ``rates``, pairs of the number of the
-    first update and the rate; ``updates``: batches that have ended; ``idle``: nothing is on its
-    way.
+    first update and the rate; ``updated``: a pulse when a batch has ended; ``idle``: nothing is on
+    its way.
 
     Latency 1 cycle; a sample every other cycle; between batches ``noisy + 2`` cycles.
     """
@@ -51,7 +51,7 @@ class Admission(Component):
         labels = stream.Signature(self.label)
         ports = {
             "i": In(labels), "o": Out(labels), "go": Out(1), "learn": Out(1), "first": Out(1),
-            "last": Out(1), "done": In(self.layers), "updates": Out(UPDATE_BITS), "idle": Out(1),
+            "last": Out(1), "done": In(self.layers), "updated": Out(1), "idle": Out(1),
         }  # fmt: skip
         if self.noisy:
             ports["noise"] = Out(data.ArrayLayout(16, self.noisy))
@@ -67,7 +67,8 @@ class Admission(Component):
     def cost(self) -> Resources:
         """Counters of samples and batches, labels, noise."""
         bits = self.layers * (self.in_flight + 1).bit_length() + 2 * self.batch.bit_length()
-        own = Resources(luts=3 * bits + 50, ffs=bits + UPDATE_BITS + 16 * self.noisy + 20)
+        own = Resources(luts=3 * bits + 50, ffs=bits + 16 * self.noisy + 20)
+        own += bool(self.rates) * Resources(luts=2 * UPDATE_BITS, ffs=UPDATE_BITS)
         return own + (self.generator.cost() if self.generator else Resources())
 
     def elaborate(self, platform):
@@ -105,14 +106,13 @@ class Admission(Component):
         counted = Signal()  # whether what has closed is a batch and not the reset
         with m.If(self.go):
             m.d.sync += counted.eq(1)
-        with m.If(opened & counted):
-            m.d.sync += self.updates.eq(self.updates + 1)
+        m.d.comb += self.updated.eq(opened & counted)
         if self.noisy:
             self._fill(m, ended, opened)
         else:
             m.d.comb += opened.eq(ended)
         if self.rates:
-            self._schedule(m, opened & counted)
+            self._schedule(m)
         return m
 
     def _labels(self, m: Module, may) -> None:
@@ -152,7 +152,7 @@ class Admission(Component):
             m.d.comb += opened.eq(1)
             m.d.sync += which.eq(0)
 
-    def _schedule(self, m: Module, step) -> None:
+    def _schedule(self, m: Module) -> None:
         """The rates one after another, each from its update on."""
         rates = self.rates
         assert rates
@@ -163,11 +163,13 @@ class Admission(Component):
         port = memory.read_port(domain="sync")
         index = Signal(range(depth + 1), init=min(1, depth))
         m.d.comb += [port.addr.eq(Mux(index == depth, 0, index)), port.en.eq(1)]
-        rate = Signal(self.rate_bits, init=rates[0][1])
+        updates, rate = Signal(UPDATE_BITS), Signal(self.rate_bits, init=rates[0][1])
+        with m.If(self.updated):
+            m.d.sync += updates.eq(updates + 1)
         m.d.comb += self.rate.eq(rate)
-        # `step` opens a batch: no weight is updated before many cycles have passed.
+        # A batch is opened: no weight is updated before many cycles have passed.
         settled = Signal(3)
-        m.d.sync += settled.eq(Cat(step, settled))
-        begins = port.data[self.rate_bits :] == self.updates
+        m.d.sync += settled.eq(Cat(self.updated, settled))
+        begins = port.data[self.rate_bits :] == updates
         with m.If(settled[-1] & (index != depth) & begins):
             m.d.sync += [rate.eq(port.data[: self.rate_bits]), index.eq(index + 1)]

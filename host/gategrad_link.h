@@ -20,7 +20,7 @@ enum { GG_PIECE = 1024, GG_IDENTITY_BYTES = 28, GG_COUNTER_BYTES = 6, GG_LINK_VE
 /* Milliseconds: of waiting at a time; of silence after which a device has given up a frame; in
  * which a device surely keeps the fast rate. */
 enum { GG_SLICE = 50, GG_PAUSE = 100, GG_FAST_FOR = 400 };
-/* Which counter is which; those of the layers follow, two for each. */
+/* Which counter is which; those of the tensors follow, two for each. */
 enum { GG_SEEN, GG_LEARNED, GG_RIGHT, GG_UPDATES, GG_LOSS };
 
 typedef enum gg_code {

@@ -15,6 +15,7 @@ from gategrad.image_layers import (
     SumPool2D,
 )
 from gategrad.layers import Activation, Dense, Flatten, Layer
+from gategrad.learner import Learner
 from gategrad.learning import Learning
 from gategrad.learning_formats import learning_model
 from gategrad.reference import Params
@@ -71,3 +72,35 @@ def learning(name: str, settings: Learn | None = None, params: Params | None = N
     """Of one of :data:`GRAPHS`."""
     settings = settings or Learn()
     return learning_model(network(name, settings), params, settings, samples())
+
+
+class Device:
+    """Golden in the place of gateware: has weights when it is made, and takes others."""
+
+    cycles = seconds = 0
+
+    def __init__(self, learning: Learning, values: bool = False):
+        self.learner = Learner(learning)
+
+    def step(self, x, targets):
+        return self.learner.step(x, targets).outputs
+
+    @property
+    def model(self):
+        return self.learner.model
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self.learner.counters.told(self.learner.learning)
+
+    def load(self, model) -> None:
+        learner = self.learner
+        assert learner.updates == 0
+        for name in learner.weights:
+            weight, bias = (model.params[name][key] for key in ("weight", "bias"))
+            stored = bias >> model.node(name).spec.x.frac
+            learner.weights[name] = np.column_stack([weight.reshape(len(weight), -1), stored])
+            learner._publish(name)
+
+    def close(self) -> None:
+        pass

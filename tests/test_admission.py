@@ -98,13 +98,13 @@ def test_batches(batch, in_flight):
 
 def test_no_sample_goes_before_the_batch_is_over():
     dut, over = make(batch=2, in_flight=3), []
-    updates = []
+    updated = []
     goes, _ = run(
         dut, [(1, 0)] * 20, delays=(30, 40), stall=0,
-        each=lambda ctx: (over.append(ctx.get(dut.go)), updates.append(ctx.get(dut.updates))),
+        each=lambda ctx: (over.append(ctx.get(dut.go)), updated.append(ctx.get(dut.updated))),
     )  # fmt: skip
     # At the time of every sample as many batches have ended as are complete before it.
-    at = [updates[cycle] for _, cycle in goes]
+    at = [sum(updated[:cycle]) for _, cycle in goes]
     assert at == [k // 2 for k in range(20)]
 
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from learning_support import network, samples
+from learning_support import Device, network, samples
 
 from gategrad import GategradError, Learn, learning_loop
 from gategrad.files import read_npz, write_npz
-from gategrad.learner import Learner
 from gategrad.learning_formats import check_data
 from gategrad.learning_loop import learn
 
@@ -21,30 +20,6 @@ FORMATS = {"formats": {
 PLAIN = FORMATS | {"rounding": "nearest", "rate": 0.5}
 #: Of 64 samples, with all that a state can hold.
 RICH = {"momentum": 0.5, "batch": 24, "schedule": "step", "every": 2, "weight_decay": 0.01}
-
-
-class Gateware(Learner):
-    """Has weights when it is made, and takes others; nothing else goes in."""
-
-    cycles = seconds = 0
-
-    def step(self, x, targets):
-        return super().step(x, targets).outputs
-
-    def load(self, model):
-        assert self.updates == 0
-        for name in self.weights:
-            weight, bias = (model.params[name][key] for key in ("weight", "bias"))
-            stored = bias >> model.node(name).spec.x.frac
-            self.weights[name] = np.column_stack([weight.reshape(len(weight), -1), stored])
-            self._publish(name)
-
-    def close(self):
-        pass
-
-
-def gateware(learning, values):
-    return Gateware(learning)
 
 
 def interrupt(stage, share, note=""):
@@ -112,7 +87,7 @@ def test_a_board_s_checkpoint_goes_on_with_its_formats(tmp_path):
     net, data, path = network("dense"), samples(), tmp_path / "c.npz"
     data = replace(data, x_train=data.x_train // np.repeat([4, 1], [48, 16])[:, None, None, None])
     settings = Learn(epochs=2, activation_bits=9)
-    board = learn(net, data, settings, "board", gateware=gateware, checkpoint=path, samples=48)
+    board = learn(net, data, settings, "board", gateware=Device, checkpoint=path, samples=48)
     numpy = learn(net, data, settings, samples=48)
     assert board.model.info["formats"] != numpy.model.info["formats"], "no test of anything"
     again = learn(net, data, settings, resume=path, samples=48)
@@ -121,11 +96,11 @@ def test_a_board_s_checkpoint_goes_on_with_its_formats(tmp_path):
     assert longer.samples == 48 and longer.model.info["formats"] == board.model.info["formats"]
 
 
-@pytest.mark.parametrize("backend, made", [("board", gateware), ("amaranth", None)])
+@pytest.mark.parametrize("backend, made", [("board", Device), ("amaranth", None)])
 def test_gateware_goes_on_where_weights_are_all(backend, made, tmp_path):
     net, data, path = network("dense"), samples(), tmp_path / "c.npz"
     settings = Learn(epochs=1, **PLAIN)
-    learn(net, data, settings, "board", gateware=gateware, checkpoint=path)
+    learn(net, data, settings, "board", gateware=Device, checkpoint=path)
     more = replace(settings, epochs=2)
     longer = learn(net, data, more, backend, gateware=made, resume=path)
     assert longer.weights_equal and longer.samples == 64

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from learning_support import network, samples
+from learning_support import Device, network, samples
 
 from gategrad import Dense, GategradError, Network, learning_loop, load_data
 from gategrad.cli import cli
@@ -15,7 +15,6 @@ from gategrad.data import Dataset
 from gategrad.files import read_npz, write_npz
 from gategrad.golden.format import Format
 from gategrad.graph import Input, Learn
-from gategrad.learner import Learner
 from gategrad.learning_loop import learn
 from gategrad.model import Model
 
@@ -140,18 +139,18 @@ def test_tensors_at_fault_are_named():
 
 
 def test_a_simulation_is_compared_with_golden(monkeypatch):
-    class Gateware(Learner):
+    class Gateware(Device):
         cycles, seconds, wrong = 640, 2.0, False
 
         def step(self, x, targets):
-            return super().step(x, targets).outputs ^ self.wrong
+            return super().step(x, targets) ^ self.wrong
 
         def close(self):
             closed.append(self)
 
     closed: list = []
     monkeypatch.setattr(
-        learning_loop, "_simulator", lambda backend: lambda learning, values: Gateware(learning)
+        learning_loop, "_simulator", lambda backend: Gateware
     )
     run = learn(network("dense"), samples(), backend="verilator", samples=32)
     assert run.weights_equal is True and run.difference is None
@@ -212,3 +211,18 @@ def test_command(tmp_path):
     net.write_text(NET.replace("rate = 0.25", "raet = 0.25"))
     refused = CliRunner().invoke(cli, learned)
     assert "did you mean 'rate'?" in str(refused.exception)
+
+
+def test_a_counter_that_is_not_golden_s_is_named():
+    class Forgetful(Device):
+        @property
+        def counters(self):
+            found = super().counters
+            return found | {"right": found["right"] // 2}
+
+    net, data, settings = network("dense"), samples(), Learn(epochs=3)
+    assert learn(net, data, settings, "board", gateware=Device).weights_equal
+    run = learn(net, data, settings, "board", gateware=Forgetful)
+    assert run.weights_equal is False
+    right = round(sum(epoch.accuracy for epoch in run.history) * 64)
+    assert run.difference == f"counter right: golden has {right}, gateware {right // 2}"

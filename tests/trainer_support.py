@@ -60,15 +60,7 @@ def plan_of(
 def assert_equal(device: SimulatedTrainer, learner: Learner) -> None:
     """Every weight, and everything that is counted."""
     assert weight_difference(learner.model, device.model) is None
-    counters = learner.counters
-    expected = {
-        "seen": counters.learned + counters.inferred, "learned": counters.learned,
-        "right": counters.right, "updates": counters.updates, "loss": counters.loss,
-    }  # fmt: skip
-    for name in learner.learning.updates:
-        tally = counters.tensors[f"{name}.weight"]
-        expected |= {f"saturated_{name}": tally.saturated, f"underflow_{name}": tally.underflowed}
-    assert device.counters == expected
+    assert device.counters == learner.counters.told(learner.learning)
 
 
 def check(
