@@ -110,7 +110,7 @@ class SimulatedTrainer:
     def counters(self) -> dict[str, int]:
         """What the gateware counted since reset, by name."""
         names = self.trainer.counters
-        told = self._ask("telling", "counts", BYTES * len(names), 4 * self.trainer.tallies.round)
+        told = self._ask("telling", "counts", BYTES * len(names), self.trainer.tallies.round)
         values = told.astype(np.uint8).tobytes()
         return {
             name: int.from_bytes(values[BYTES * k : BYTES * (k + 1)], "little")

@@ -408,6 +408,7 @@ class Trainer(wiring.Component):
     def _sources(self, name: str, kind: str) -> list[tuple[Any, str]]:
         """Units and their ports that tell events of a tensor."""
         scale = self.drops.scales.get(name)
+        found: list[tuple[Any, str]]
         if kind == "weight":
             found = [(self.layers[name], "weight_events")]
         elif not kind:

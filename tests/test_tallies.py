@@ -35,7 +35,7 @@ async def read(ctx, dut: Tallies, counters: int | None = None, pause: int = 0) -
     wanted = BYTES * (len(dut.most) if counters is None else counters)
     ctx.set(dut.telling, 1)
     found: list[int] = []
-    for _ in range((wanted + 2) * (dut.round + 2 + pause)):
+    for _ in range((wanted // BYTES + 2) * (dut.round + 2 + BYTES * (1 + pause))):
         if len(found) == wanted:
             break
         if ctx.get(dut.o.valid):
