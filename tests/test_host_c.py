@@ -20,12 +20,13 @@ from spi_support import SpiBoard
 from test_learn_build import small
 
 from gategrad.boards import find_board
-from gategrad.boards.protocol import REPLY, Decoder, encode
+from gategrad.boards.protocol import COUNTER_BYTES, REPLY, Decoder, encode
 from gategrad.boards.spi_port import escape
 from gategrad.boards.top import BoardTop
 from gategrad.device import pack_inputs
 from gategrad.learn_build import plan_trainer, trainer_top
 from gategrad.learner import NO_LABEL, Learner
+from gategrad.learning_counters import counter_names
 from gategrad.trainer_file import TrainerFile
 from gategrad.virtual_board import VirtualBoard
 
@@ -295,9 +296,10 @@ def test_what_is_refused(programs, trainer):
     assert codes(drive(*line, "counters", "identify", f"expect={folder / 'other'}")) == {
         "counters": 39, "identify": OK, "expect": MODEL_DIFFERS,
     }  # fmt: skip
-    # The nine counters need 62 bytes, IDENTIFY 36.
-    assert codes(drive(*line, "space=62", "identify")) == {"identify": OK}
-    for size in (0, 35, 61):
+    # IDENTIFY needs 36 bytes, and the counters more.
+    need = 8 + COUNTER_BYTES * len(counter_names(plan.learning))
+    assert codes(drive(*line, f"space={need}", "identify")) == {"identify": OK}
+    for size in (0, 35, need - 1):
         assert codes(drive(*line, f"space={size}", "identify")) == {"identify": SMALL}
 
 
