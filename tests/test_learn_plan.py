@@ -158,8 +158,9 @@ def test_small_layers_do_without_multipliers_that_are_short():
     """Three for each sigmoid and one for the loss leave one of the eight."""
     layers = (Dense(2, activation="sigmoid", name="a"), Dense(1, activation="sigmoid", name="b"))
     learning, _, _ = dense(
-        *layers, loss="squared_error", batch=1, activation_bits=12, rounding="nearest"
-    )
+        *layers, loss="squared_error", batch=1, activation_bits=12, weight_bits=12, delta_bits=12,
+        rounding="nearest",
+    )  # fmt: skip
     plan = plan_learning(learning, find_board("icebreaker"))
     assert {name: f.multiplier for name, f in plan.foldings.items()} == {"a": "dsp", "b": "logic"}
     assert plan.cost.dsps <= 8
@@ -169,8 +170,9 @@ def test_what_is_short_in_truth_is_named():
     """Without multipliers it would be logic, or widths that logic does not multiply."""
     layers = (Dense(2, activation="sigmoid", name="a"), Dense(1, activation="sigmoid", name="b"))
     learning, _, _ = dense(
-        *layers, loss="squared_error", batch=4, activation_bits=12, weight_bits=12
-    )
+        *layers, loss="squared_error", batch=4, activation_bits=12, weight_bits=12, delta_bits=12,
+        rounding="nearest",
+    )  # fmt: skip
     with pytest.raises(GategradError, match=r"takes 9 dsps at least and icebreaker has 8; layer "
                        r"'a_sigmoid' takes most.*; with the products of 'b' made of logic, learning"
                        r" takes \d+ luts at least and .* 90% of its 5280;.*batch = 1"):  # fmt: skip
