@@ -149,16 +149,17 @@ class Tallies(Component):
         word = Signal(8 * BYTES, reset_less=True)
         m.d.comb += [taken.eq(self.o.valid & self.o.ready), self.o.payload[0].eq(word[:8])]
         byte, ends = count(m, taken, BYTES, "byte")
-        place, _ = count(m, taken & ends, len(self.most), "place")
+        place = Signal(range(len(self.most)))
         # What came before `telling` is in the memory once a whole round has passed.
         asks = last & seen & self.telling & ~self.o.valid
         there = delayed(m, asks, self.memory.latency, "there", reset_less=False)
         with m.If(last):
             m.d.sync += seen.eq(1)
         with m.If(taken):
-            m.d.sync += [word.eq(word[8:]), self.o.valid.eq(~ends)]
+            m.d.sync += [word.eq(word[8:]), self.o.valid.eq(~ends), place.eq(place + ends)]
         with m.If(there):
-            m.d.sync += [word.eq(self.memory.data), self.o.valid.eq(1)]
+            # Not what was asked for before `telling` fell and rose.
+            m.d.sync += [word.eq(self.memory.data), self.o.valid.eq(seen)]
         with m.If(~self.telling):
             m.d.sync += [seen.eq(0), self.o.valid.eq(0), byte.eq(0), place.eq(0), ends.eq(0)]
         return place

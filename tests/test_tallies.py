@@ -124,6 +124,28 @@ def test_cleared():
     run(dut, script)
 
 
+@pytest.mark.parametrize("places", [1, 2, 3])
+@pytest.mark.parametrize("technology", [ICE40UP, ECP5], ids=lambda t: t.name)
+def test_told_in_part(places, technology):
+    """Wherever it was when ``telling`` fell, for a cycle even: it begins with the first again."""
+    dut = Tallies([1] * places, technology.simulated())
+    expected = list(range(1, places + 1))
+
+    async def script(ctx):
+        await ready(ctx, dut)
+        await add(ctx, dut, [[k > row for k in range(places)] for row in range(-1, places - 1)])
+        for cycles in range((places + 1) * (dut.round + BYTES + 1)):
+            ctx.set(dut.telling, 1)
+            ctx.set(dut.o.ready, 1)
+            await ctx.tick().repeat(cycles + 1)
+            ctx.set(dut.telling, 0)
+            ctx.set(dut.o.ready, 0)
+            await ctx.tick()
+            assert await read(ctx, dut) == expected, cycles
+
+    run(dut, script)
+
+
 def test_counters_wrap_at_48_bits():
     dut = Tallies([(1 << 47) - 1], PORTABLE)
 
