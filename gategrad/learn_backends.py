@@ -44,6 +44,9 @@ class SimulatedTrainer:
     Raises :class:`GategradError` where the simulator is missing.
     """
 
+    #: No line spoils anything.
+    repeated = 0
+
     def __init__(
         self, learning: Learning, simulator: str, plan: LearnPlan, stalls: Stalls = NO_STALLS,
         values: bool = False,

@@ -73,6 +73,12 @@ class LearningDevice(Device):
         simulated gateware."""
         return dict(zip(self.file.counters, self.link.counters(), strict=True))
 
+    @property
+    def repeated(self) -> int:
+        """Requests that the line spoilt: of each a sample may have passed through the layers, which
+        :attr:`counters` count as one without a label."""
+        return self.link.repeated
+
     def step(self, x, targets, progress: Progress = no_progress) -> np.ndarray:
         """Learn from samples ``x`` in their order; raw outputs before that, samples x outputs.
 

@@ -38,6 +38,12 @@ def tensor_names(learning: Learning) -> list[str]:
     return [f"{name}.{kind}" if kind else name for name, kind in counted(learning)]
 
 
+def inferred_names(learning: Learning) -> set[str]:
+    """Those of :func:`counter_names` that samples without a label raise, too."""
+    values = [name for name, kind in counted(learning) if not kind]
+    return {"seen", *(f"{kind}_{name}" for name in values for kind in KINDS)}
+
+
 def rounds(node: Node) -> bool:
     """Whether the values of ``node`` may be others than those of its operation in integers."""
     spec: Any = node.spec

@@ -28,6 +28,7 @@ from gategrad.graph import Learn, Network
 from gategrad.learner import Learner
 from gategrad.learning import Learning, without_dropout
 from gategrad.learning_checkpoint import Checkpoint
+from gategrad.learning_counters import inferred_names
 from gategrad.learning_float import FloatLearner
 from gategrad.learning_formats import check_data, learning_model, quantised, with_epochs
 from gategrad.learning_initial import initial
@@ -327,9 +328,11 @@ class _Loop:
 
     def _compare_counters(self) -> None:
         expected = self._told + Counter(self._counts())
+        # What a line has spoilt was inferred, and came again.
+        more = inferred_names(self.learner.learning) if self.device.repeated else ()
         for name, got in self.device.counters.items():
             wanted = expected[name] % (1 << 8 * COUNTER_BYTES)
-            if got != wanted and not self.difference:
+            if got != wanted and name not in more and not self.difference:
                 self.difference = f"counter {name}: golden has {wanted}, gateware {got}"
 
     def _end_epoch(self) -> None:

@@ -77,7 +77,7 @@ def learning(name: str, settings: Learn | None = None, params: Params | None = N
 class Device:
     """Golden in the place of gateware: has weights when it is made, and takes others."""
 
-    cycles = seconds = 0
+    cycles = seconds = repeated = 0
 
     def __init__(self, learning: Learning, values: bool = False):
         self.learner = Learner(learning)

@@ -15,6 +15,7 @@ from gategrad.learn_core import LearnCore
 from gategrad.learn_layouts import LearnFolding
 from gategrad.learn_plan import LearnPlan
 from gategrad.learner import NO_LABEL, Learner
+from gategrad.learning_counters import inferred_names
 from gategrad.sim.board import BoardModel
 from gategrad.sim.verilog import to_verilog
 
@@ -134,6 +135,11 @@ def test_every_sample_is_learned_once_in_its_turn_whatever_the_line_does():
             lost += results.count(None)
             assert here.link.read() == here.image(here.learner.model)
         assert lost and here.link.repeated > lost and here.board.damaged
+        # What the line spoils passes through the layers as well, and is inferred.
+        counters = dict(zip(here.core.counter_names, here.link.counters(), strict=True))
+        told, inferred = here.learner.counters.told(here.learning), inferred_names(here.learning)
+        assert counters["seen"] > told["seen"] and "saturated_a" in inferred
+        assert all(told[name] == n for name, n in counters.items() if name not in inferred)
 
 
 @pytest.mark.parametrize(
