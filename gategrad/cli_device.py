@@ -88,8 +88,7 @@ def identify(
     for name, value in answer.items():
         if name != "counted":
             out.print(f"{name.replace('_', ' ')}: {value}")
-    for name, count in counters.items():
-        out.print(f"{name.replace('_', ' ')}: {count:,}")
+    tables.show_counters(counters)
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """What learning counts: losses, right classes, and what formats did to every tensor."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,19 @@ def _loses(x: Format, out: Format) -> bool:
     has a sign."""
     up = out.frac - x.frac
     return up < 0 or x.max << up > out.max or (out.signed and x.min << up < out.min)
+
+
+def of_tensors(told: Mapping[str, int]) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """What was told by :func:`counter_names`: of samples, and of each tensor by kind."""
+    rest: dict[str, int] = {}
+    tensors: dict[str, dict[str, int]] = {}
+    for name, count in told.items():
+        kind, _, tensor = name.partition("_")
+        if kind in KINDS:
+            tensors.setdefault(tensor, {})[kind] = count
+        else:
+            rest[name] = count
+    return rest, tensors
 
 
 @dataclass

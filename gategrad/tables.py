@@ -1,10 +1,12 @@
 """The verbs' answers as text for people."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from gategrad.backends import Simulation
 from gategrad.boards.board import Board
 from gategrad.console import out, table
+from gategrad.learning_counters import KINDS, of_tensors
 from gategrad.model import Model
 from gategrad.trade import Precision
 
@@ -103,6 +105,19 @@ def _size(layer: dict[str, Any]) -> str:
         image = "x".join(str(window[k]) for k in ("height", "width", "channels"))
         size += f"\n{image}\nkernel {'x'.join(map(str, window['kernel']))}"
     return size
+
+
+def show_counters(counters: Mapping[str, int]) -> None:
+    """What a board has counted: of samples a line each, then a row a tensor."""
+    rest, tensors = of_tensors(counters)
+    for name, count in rest.items():
+        out.print(f"{name.replace('_', ' ')}: {count:,}")
+    if tensors:
+        rows = [
+            [name, *(f"{of[k]:,}" if k in of else "" for k in KINDS)]
+            for name, of in tensors.items()
+        ]
+        out.print(table(["tensor", "saturated", "rounded to zero"], rows))
 
 
 def show_simulation(result: Simulation) -> None:

@@ -145,7 +145,10 @@ def test_api_and_command_line(board, tmp_path, monkeypatch):
     assert "counted" in json.loads(
         gg("identify", "--port", virtual.port, "--board", "ulx3s-25f", "--json").stdout
     )
-    assert "learned: " in gg("identify", *line).stdout
+    shown = gg("identify", *line).stdout
+    assert "learned: 0" in shown and "saturated_" not in shown
+    (row,) = [line.split() for line in shown.splitlines() if line.startswith("hidden.delta")]
+    assert row == ["hidden.delta", "0", "0"]
     plan.learning.model.save("first.npz")
     assert "wrote learned.npz" in gg("weights", *line, "-o", "learned.npz").stdout
     assert same(gategrad.load("learned.npz"), golden.model)

@@ -14,7 +14,7 @@ from gategrad.golden.noise import Noise
 from gategrad.golden.update import update_noise
 from gategrad.graph import Learn
 from gategrad.learner import NO_LABEL, Learner
-from gategrad.learning_counters import tensor_names
+from gategrad.learning_counters import of_tensors, tensor_names
 from gategrad.losses import LOSSES, targets
 
 
@@ -280,3 +280,11 @@ def test_a_state_of_another_network():
     state = Learner(learning("residual")).state()
     with pytest.raises(GategradError, match="another network"):
         Learner(learning("dense")).restore(state)
+
+
+def test_what_was_told_by_tensor():
+    told = {"seen": 3, "saturated_my_a.delta": 1, "underflowed_my_a.delta": 2, "saturated_b": 0}
+    assert of_tensors(told | {"others_b": 4}) == (
+        {"seen": 3, "others_b": 4},
+        {"my_a.delta": {"saturated": 1, "underflowed": 2}, "b": {"saturated": 0}},
+    )
