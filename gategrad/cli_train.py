@@ -132,8 +132,8 @@ def _show(run: Run) -> None:
         out.print(f"{run.backend}: {run.samples / run.seconds:,.0f} samples/s")
     if run.weights_equal is None:
         return
-    same = "equal those of golden"
+    same = "outputs, weights and counters equal golden's"
     if run.difference:
-        same = f"DIFFER from those of golden: {run.difference}"
+        same = f"DIFFERS from golden: {run.difference}"
     cycles = f"{run.cycles / max(1, run.samples):,.1f} cycles a sample; " if run.cycles else ""
-    out.print(f"{cycles}weights {same}")
+    out.print(f"{cycles}{same}")

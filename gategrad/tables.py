@@ -117,7 +117,7 @@ def show_counters(counters: Mapping[str, int]) -> None:
             [name, *(f"{of[k]:,}" if k in of else "" for k in KINDS)]
             for name, of in tensors.items()
         ]
-        out.print(table(["tensor", "saturated", "rounded to zero"], rows))
+        out.print(table(["tensor", *KINDS], rows))
 
 
 def show_simulation(result: Simulation) -> None:
