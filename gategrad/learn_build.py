@@ -12,6 +12,7 @@ from typing import Any
 from gategrad.boards.board import Board
 from gategrad.boards.build import build as build_bitstream
 from gategrad.boards.build import no_progress
+from gategrad.boards.coreshape import MAX_COUNTERS
 from gategrad.boards.report import REPORT, BuildReport
 from gategrad.boards.tools import Progress
 from gategrad.boards.top import BoardTop
@@ -20,6 +21,7 @@ from gategrad.errors import GategradError
 from gategrad.graph import Network
 from gategrad.learn_core import LearnCore
 from gategrad.learn_plan import LearnPlan, plan_learning
+from gategrad.learning_counters import counter_names
 from gategrad.learning_formats import learning_model
 from gategrad.output import output_folder
 from gategrad.plan import FIELDS
@@ -123,6 +125,13 @@ def plan_trainer(
     Raises :class:`GategradError` for what cannot learn or does not fit.
     """
     learning = learning_model(network, None, network.learning, data)
+    counters = len(counter_names(learning))
+    if board and counters > MAX_COUNTERS:
+        raise GategradError(
+            f"network {network.name!r}: learning has {counters} counters (two for the values, "
+            f"deltas and weights of a layer each), and a board tells up to {MAX_COUNTERS}; fewer "
+            "layers that learn would help"
+        )
     return BuiltTrainer(plan_learning(learning, as_board(board), multipliers=multipliers))
 
 
