@@ -130,7 +130,7 @@ def plan_trainer(
         raise GategradError(
             f"network {network.name!r}: learning has {counters} counters (two for the values, "
             f"deltas and weights of a layer each), and a board tells up to {MAX_COUNTERS}; fewer "
-            "layers that learn would help"
+            "layers, or trainable = false in the first of them, would help"
         )
     return BuiltTrainer(plan_learning(learning, as_board(board), multipliers=multipliers))
 
