@@ -43,7 +43,7 @@ from gategrad.training import train as train_float
 #: Resources of clock, UART and link on a board: measured (docs/benchmarks.md), logic cells or LUTs.
 LINK = {"ice40": Resources(luts=480, ffs=260), "ecp5": Resources(luts=470, ffs=260)}
 #: The same of a trainer's board, with labels, counters and weights both ways.
-TRAINER_LINK = {"ice40": Resources(luts=1300, ffs=550), "ecp5": Resources(luts=900, ffs=550)}
+TRAINER_LINK = {"ice40": Resources(luts=1050, ffs=550), "ecp5": Resources(luts=900, ffs=550)}
 #: What receiving weights adds to the link.
 LOADING = Resources(luts=150, ffs=40)
 #: What giving them back as well adds, in pieces, and order among memories.

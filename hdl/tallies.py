@@ -124,12 +124,13 @@ class Tallies(Component):
             if most > 1:
                 m.d.sync += held.eq(Mux(turn, 0, held) + amount)
             elif most:
-                # Of all but the lowest bit a turn is a flip-flop's reset: a cell a bit.
-                upper = Signal(len(held) - 1, name=f"upper_{k}")
-                m.d.comb += upper.eq(held[1:] + (held[0] & amount))
-                m.d.sync += held.eq(Cat(Mux(turn, amount, held[0] ^ amount), upper))
-                with m.If(turn):
-                    m.d.sync += held[1:].eq(0)
+                # In LUTs: a reset of their own for a few flip-flops, or a chain of carries, would
+                # keep others out of their tile.
+                bits, carry = [Mux(turn, amount, held[0] ^ amount)], held[0] & amount
+                for bit in held[1:]:
+                    bits.append((bit ^ carry) & ~turn)
+                    carry = carry & bit
+                m.d.sync += held.eq(Cat(bits))
             shown.append(Mux(turn, held, 0))
         # A register for each cycle that the memory takes.
         for level in range(self.memory.latency):

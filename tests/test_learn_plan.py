@@ -171,7 +171,7 @@ def test_what_is_short_in_truth_is_named():
     layers = (Dense(2, activation="sigmoid", name="a"), Dense(1, activation="sigmoid", name="b"))
     learning, _, _ = dense(
         *layers, loss="squared_error", batch=4, activation_bits=12, weight_bits=12, delta_bits=12,
-        rounding="nearest",
+        rounding="nearest", momentum=0.5,
     )  # fmt: skip
     with pytest.raises(GategradError, match=r"takes 9 dsps at least and icebreaker has 8; layer "
                        r"'a_sigmoid' takes most.*; with the products of 'b' made of logic, learning"
