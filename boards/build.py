@@ -42,8 +42,8 @@ _ECP5_SYNTH = {
     "script_after_synth": "splitnets\nsynth_ecp5 -top top -run map_luts:",
 }
 # The flip-flops of a tile have one enable and one reset, so that those of which few share theirs
-# keep others out: XOR's trainer of 4,420 cells was not placed on a UP5K in six minutes with 212 sets
-# of them, and is in one with 150. An enable in LUTs costs no cell where a flip-flop has one alone.
+# keep others out: XOR's trainer of 4,420 cells was not placed on a UP5K in six minutes with 212
+# sets of them, and is in one with 150. An enable in a LUT costs no cell of a flip-flop without one.
 _ICE40_SYNTH = {"synth_opts": "-dffe_min_ce_use 5"}
 _SYNTH_STEPS = {
     "Executing SYNTH": 0.05,
