@@ -27,6 +27,7 @@ from gategrad.hdl.slice import Slice
 from gategrad.hdl.streams import connect, gated, tensor_stream
 from gategrad.hdl.tallies import Tallies
 from gategrad.hdl.technology import Resources, Technology
+from gategrad.hdl.weight_access import BYTE
 from gategrad.learn_layouts import LearnContext, LearnFolding
 from gategrad.learning import LINEAR, Learning
 from gategrad.learning_counters import KINDS, counted, counter_names
@@ -35,7 +36,6 @@ from gategrad.operations import OPERATIONS
 from gategrad.trainer_drops import Drops, drop_count
 from gategrad.weight_image import WeightImage
 
-BYTE = Format(8, 0, signed=False)
 #: Samples on their way: a small network takes 245 cycles a sample with two of them, 195 with three.
 IN_FLIGHT = 3
 #: Cycles of rest before `idle`: what counts is a few cycles behind what is done.

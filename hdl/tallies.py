@@ -8,7 +8,6 @@ from operator import or_
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from gategrad.golden.format import Format
 from gategrad.hdl.component import Component
 from gategrad.hdl.counter import count
 from gategrad.hdl.estimate import adder, counter
@@ -16,6 +15,7 @@ from gategrad.hdl.loops import delayed
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.streams import tensor_stream
 from gategrad.hdl.technology import PORTABLE, Resources, Technology
+from gategrad.hdl.weight_access import BYTE
 
 BYTES = 6
 #: What a LUT, or two, add up of the bus that brings amounts to the adder.
@@ -55,8 +55,8 @@ class Tallies(Component):
 
     def ports(self):
         amounts = {f"i_{k}": In(max(1, most.bit_length())) for k, most in enumerate(self.most)}
-        byte = tensor_stream(Format(8, 0, signed=False))
-        return amounts | {"telling": In(1), "o": Out(byte), "clear": In(1), "busy": Out(1, init=1)}
+        told = Out(tensor_stream(BYTE))
+        return amounts | {"telling": In(1), "o": told, "clear": In(1), "busy": Out(1, init=1)}
 
     @property
     def round(self) -> int:
