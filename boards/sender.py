@@ -56,9 +56,11 @@ class Sender(wiring.Component):
         reads, learns, counted = shape.readable, shape.classes > 0, COUNTER_BYTES * shape.counters
         index = Signal(range(max(Identity.LENGTH, 6, counted, LOAD_CHUNK if reads else 0)))
         # A byte goes to the UART: for one cycle, and the next is 10 bits away.
-        sent = Signal()
+        sent, before = Signal(), Signal()
         m.d.comb += self.byte_valid.eq(sent)
-        # Whatever a byte depends on is still for two cycles before it goes.
+        m.d.sync += before.eq(sent)
+        # Whatever a byte depends on is still for two cycles before it goes; what `sent` changed for
+        # three.
         byte = Signal(8)
         m.d.sync += self.byte.eq(byte)
         header_ends, identity_ends, class_ends, element_ends, type_next = (
@@ -141,7 +143,9 @@ class Sender(wiring.Component):
             # Bit 1 of the flags tells whether the weights are there, bit 6 whether from a LOAD.
             flags = constants[1]
             constants[1] = Cat(flags[0], self.loaded, flags[2:6], self.written, flags[7])
-        answer = Array(constants)
+        # Many constants, in a register of their own.
+        answer = Signal(8)
+        m.d.sync += answer.eq(Array(constants)[index])
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
@@ -154,7 +158,7 @@ class Sender(wiring.Component):
                 waiting = waiting | (fsm.ongoing("PIECE") & ~self.dump.valid)
             if learns:
                 waiting = waiting | (fsm.ongoing("COUNTERS") & ~self.counts.valid)
-            m.d.sync += sent.eq(self.byte_ready & ~sent & ~silent & ~waiting)
+            m.d.sync += sent.eq(self.byte_ready & ~sent & ~before & ~silent & ~waiting)
             # A job is taken a cycle after it is offered, so that neither half waits for the other's
             # logic within a cycle.
             taken = Signal()
@@ -213,7 +217,7 @@ class Sender(wiring.Component):
                             m.d.sync += index.eq(0)
                             m.next = following
 
-            run("IDENTITY", answer[index], identity_ends, "CRC")
+            run("IDENTITY", answer, identity_ends, "CRC")
             with m.State("OUTPUTS"):
                 m.d.comb += [
                     byte.eq(wide.as_unsigned().word_select(part, 8)),

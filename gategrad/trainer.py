@@ -347,7 +347,16 @@ class Trainer(wiring.Component):
         cleared = ~self.tallies.busy
         label = gated(m, self._opened(m, "i_label"), cleared, "i_label_counted")
         connect(m, label, admission.i)
-        connect(m, admission.o, self.loss_unit.label)
+        # Whether the loss takes its label depends on all that stalls it.
+        told, label = admission.o, self.loss_unit.label
+        width = Format(len(told.payload.as_value()), 0, signed=False)
+        m.submodules.label = register = Slice(width)
+        m.d.comb += [
+            register.i.valid.eq(told.valid), told.ready.eq(register.i.ready),
+            register.i.payload[0].eq(told.payload.as_value()),
+            label.valid.eq(register.o.valid), register.o.ready.eq(label.ready),
+            label.payload.as_value().eq(register.o.payload[0]),
+        ]
         if self.values:
             connect(m, flipped(self.i_target), self.loss_unit.i_target)
         for k, layer in enumerate(self.layers.values()):
