@@ -139,7 +139,9 @@ class Tallies(Component):
             shown = []
             for k, group in enumerate(groups):
                 register = Signal(max(map(len, group)), name=f"way_{level}_{k}", reset_less=True)
-                m.d.sync += register.eq(reduce(or_, group))
+                while len(group) > 1:  # two by two
+                    group = [reduce(or_, group[at : at + 2]) for at in range(0, len(group), 2)]
+                m.d.sync += register.eq(group[0])
                 shown.append(register)
         (amounts,) = shown
         return amounts

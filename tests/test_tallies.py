@@ -83,6 +83,17 @@ def test_every_amount_is_counted_once(most, technology):
     run(dut, script)
 
 
+def test_as_many_counters_as_a_board_tells():
+    dut = Tallies([1] * 255, ICE40UP.simulated())
+
+    async def script(ctx):
+        await ready(ctx, dut)
+        await add(ctx, dut, [[1] + [0] * 254] * 3 + [[1, 1] + [0] * 253])
+        assert await read(ctx, dut, 3) == [4, 1, 0]
+
+    run(dut, script)
+
+
 def test_the_most_in_every_cycle():
     """No sum beside the memory overflows."""
     most = [1, 1, 7, 255]
