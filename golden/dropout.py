@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gategrad.golden.backward import Answer, Formats
-from gategrad.golden.format import Format, Rounding, round_shift, saturate
+from gategrad.golden.format import Format
 from gategrad.golden.noise import BITS, Noise
 from gategrad.golden.tally import Tally, settle
 
@@ -100,10 +100,7 @@ def forward(
     words = noise.words(int(learn.sum()) * spec.size)
     kept[learn] = (words >= spec.threshold).reshape(-1, spec.size)
     exact = np.where(learn[:, np.newaxis], x * spec.multiplier, x << spec.shift) * kept
-    rounded = round_shift(exact, spec.shift, Rounding.NEAREST)
-    if tally is not None:
-        tally.count(exact, rounded, spec.x)
-    return saturate(rounded, spec.x), kept
+    return settle(exact, spec.shift, spec.x, tally), kept
 
 
 def backward(

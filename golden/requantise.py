@@ -75,6 +75,12 @@ class RequantiseSpec:
         )
 
     @property
+    def countable(self) -> bool:
+        """Whether it is known what is saturation and what underflow: nothing moves its zero, and
+        its ends are those of its format."""
+        return not (self.zero_point or self.offsets) and self.ends == (self.out.min, self.out.max)
+
+    @property
     def product_width(self) -> int:
         """Bits of accumulator times multiplier, with its offset, signed."""
         width = self.acc.width + max((m.bit_length() for m in self.multipliers), default=0)
@@ -85,8 +91,7 @@ class RequantiseSpec:
 def forward(spec: RequantiseSpec, acc, tally: Tally | None = None) -> np.ndarray:
     """Requantise ``acc`` (int64, channels last) to ``spec.out``.
 
-    ``tally`` counts; raises ``ValueError`` for one where 0 is not zero or the ends are not those
-    of the format.
+    ``tally`` counts; raises ``ValueError`` where nothing is :attr:`~RequantiseSpec.countable`.
     """
     acc = np.asarray(acc, dtype=np.int64)
     if spec.multipliers:
@@ -97,7 +102,7 @@ def forward(spec: RequantiseSpec, acc, tally: Tally | None = None) -> np.ndarray
         acc = acc + np.asarray(spec.offsets, dtype=np.int64)
     rounded = round_shift(acc, shift, spec.rounding)
     if tally is not None:
-        if spec.zero_point or spec.offsets or spec.ends != (spec.out.min, spec.out.max):
+        if not spec.countable:
             raise ValueError("what has zero points, offsets or ends of its own is not counted")
         tally.count(acc, rounded, spec.out)
     return np.clip(rounded + spec.zero_point, *spec.ends)

@@ -29,8 +29,8 @@ class Tally:
 
 
 def settle(exact: np.ndarray, shift: int, fmt: Format, tally: Tally | None = None) -> np.ndarray:
-    """``saturate(round(exact / 2**shift))`` in ``fmt``, to nearest, halves up: what every delta is
-    made by."""
+    """``saturate(round(exact / 2**shift))`` in ``fmt``, to nearest, halves up: what every delta
+    is made by, and what a dropout keeps."""
     rounded = round_shift(exact, shift, Rounding.NEAREST)
     if tally is not None:
         tally.count(exact, rounded, fmt)

@@ -20,8 +20,7 @@ class DeltaSum(Component):
 
     A beat is taken from every input in the same cycle. ``latency``: one cycle for each level of a
     tree of adders, and one for the saturation; one element a cycle. ``events``: what saturated.
-    Resources: ``count - 1`` adders
-    with registers, of ``delta.width`` bits and a few.
+    Resources: ``count - 1`` adders with registers, of ``delta.width`` bits and a few.
 
     Raises ``ValueError`` for fewer than two inputs.
     """

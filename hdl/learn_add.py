@@ -8,7 +8,6 @@ from gategrad.golden.format import Format
 from gategrad.hdl.add import Add
 from gategrad.hdl.fork import Fork
 from gategrad.hdl.learn_join import Join
-from gategrad.hdl.requantise import countable
 from gategrad.hdl.technology import Technology
 
 
@@ -28,7 +27,7 @@ class LearnAdd(Join):
         self.spec = spec
         taken = [k for k, fmt in enumerate(dx) if fmt is not None]
         super().__init__(
-            Add(spec, 1, technology, countable(spec.requantise)),
+            Add(spec, 1, technology, spec.requantise.countable),
             Fork(delta, 1, max(1, len(taken))),
             formats=spec.formats,
             sizes=(spec.size, spec.size),

@@ -8,7 +8,6 @@ from gategrad.golden.format import Format
 from gategrad.hdl.concatenate import Concatenate
 from gategrad.hdl.delta_split import DeltaSplit
 from gategrad.hdl.learn_join import Join
-from gategrad.hdl.requantise import countable
 from gategrad.hdl.technology import Technology
 
 
@@ -28,7 +27,7 @@ class LearnConcatenate(Join):
     ):  # fmt: skip
         self.spec = spec
         super().__init__(
-            Concatenate(spec, 1, technology, all(map(countable, spec.requantise))),
+            Concatenate(spec, 1, technology, all(r.countable for r in spec.requantise)),
             DeltaSplit(delta, spec.channels, technology),
             formats=spec.formats,
             sizes=[spec.pixels * channels for channels in spec.channels],

@@ -29,7 +29,7 @@ from gategrad.hdl.mac import MacArray
 from gategrad.hdl.matvec import pack_words
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.pages import Pages, first_row, lanes_of
-from gategrad.hdl.requantise import Requantise, countable, spare
+from gategrad.hdl.requantise import Requantise, spare
 from gategrad.hdl.streams import beats, connect, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.hdl.tiles import Tiles
@@ -152,7 +152,7 @@ class LearnLinear(Component):
                 accumulates=batch * window.pixels > 1, technology=technology, rate_bits=rate_bits,
             )  # fmt: skip
         # What nothing behind it learns by is not counted.
-        counts = self.d_pages is not None and countable(spec.requantise)
+        counts = self.d_pages is not None and spec.requantise.countable
         self.sums, self.drain, self.out = self._way(
             spec.requantise, counts, pe, simd, tiles.filters, tiles.blocks
         )

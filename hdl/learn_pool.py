@@ -17,7 +17,7 @@ from gategrad.hdl.gather import Gather
 from gategrad.hdl.global_pool import GlobalPool, pool_unit
 from gategrad.hdl.memory import WeightMemory
 from gategrad.hdl.pool import Pool
-from gategrad.hdl.requantise import Requantise, countable
+from gategrad.hdl.requantise import Requantise
 from gategrad.hdl.streams import connect, shape_of, tensor_stream
 from gategrad.hdl.technology import Resources, Technology
 from gategrad.hdl.winners import Winners
@@ -58,7 +58,7 @@ class LearnPool(Component):
             self.forward = Winners(spec, technology)
             self.fifo = Fifo(self.back.winner_format, 1, spec.size * in_flight, technology)
         else:
-            counts = spec.requantise is not None and countable(spec.requantise)
+            counts = spec.requantise is not None and spec.requantise.countable
             self.forward = pool_unit(spec, 1, technology, counts)
 
     def ports(self):

@@ -58,7 +58,7 @@ class Requantise(Component):
     :meth:`cost`.
 
     Raises ``ValueError`` for a bias or multipliers that do not match ``channels`` or ``spec.acc``,
-    and for ``counts`` where :func:`countable` says no.
+    and for ``counts`` of a specification that is not ``countable``.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Requantise(Component):
             raise ValueError(f"{len(spec.multipliers)} multipliers for {channels} channels")
         if len(spec.offsets) not in (0, 1, channels):
             raise ValueError(f"{len(spec.offsets)} offsets for {channels} channels")
-        if counts and (lanes > 1 or bias is not None or not countable(spec)):
+        if counts and (lanes > 1 or bias is not None or not spec.countable):
             raise ValueError("events are told of one lane without a bias, of a countable one")
         bias = [0] * channels if bias is None else [int(b) for b in bias]
         if not spec.acc.holds(bias):
@@ -396,13 +396,6 @@ class Requantise(Component):
         if high < out.max:
             value = Mux(value > high, high, value)
         return value[: out.width].as_signed() if out.signed else value[: out.width]
-
-
-def countable(spec: RequantiseSpec) -> bool:
-    """Whether it is known what of a requantisation is saturation and what underflow: nothing moves
-    its zero, and its ends are those of its format."""
-    moved = spec.zero_point or any(spec.offsets)
-    return not moved and spec.ends == (spec.out.min, spec.out.max)
 
 
 def spare(spec: RequantiseSpec) -> int:
